@@ -1,0 +1,44 @@
+// Counter-based random numbers (Philox 4x64-10 of Random123): a draw is a function of seed, stream and index, so that any
+// sample can be made on any thread in any order. Transforms use no libm.
+#pragma once
+#include <Random123/philox.h>
+
+#include <cstdint>
+
+namespace lamina {
+
+// What a stream is for: streams with different purposes never share a number.
+enum class Purpose : uint64_t { train = 1, test = 2, unseen = 3, weights = 4, shuffle = 5, embedding = 6, construction = 7 };
+
+// The numbers of sample `index` of one purpose under one seed, in order.
+class Random {
+ public:
+  Random(uint64_t seed, Purpose purpose, uint64_t index)
+      : counter_{{0, index, static_cast<uint64_t>(purpose), 0}}, key_{{seed, 0x6c616d696e61}} {}
+
+  uint64_t word() {
+    if (used_ == 4) {
+      block_ = r123::Philox4x64()(counter_, key_);
+      ++counter_[0];
+      used_ = 0;
+    }
+    return block_[used_++];
+  }
+  // Uniform on [0, 1), a multiple of 2^-53.
+  double uniform() { return static_cast<double>(word() >> 11) * 0x1p-53; }
+  // Uniform on 0..bound-1, bias below bound 2^-64.
+  int64_t below(int64_t bound) {
+    return static_cast<int64_t>((static_cast<unsigned __int128>(word()) * static_cast<uint64_t>(bound)) >> 64);
+  }
+  bool bernoulli(double probability) { return uniform() < probability; }
+  // Standard normal by inversion (Wichura, AS 241), relative error 1e-15; one word each.
+  double normal();
+
+ private:
+  r123::Philox4x64::ctr_type counter_;
+  r123::Philox4x64::key_type key_;
+  r123::Philox4x64::ctr_type block_{};
+  int used_ = 4;
+};
+
+}  // namespace lamina

@@ -1,0 +1,84 @@
+// A one-layer transformer read at the last position of a prompt of tokens:
+//   x_h = E(z_h) + Et(z_{h-1}),  s_h = x_H^T W x_h,  a = map(s),  phi = V sum_h a_h x_h,
+//   g = x_H + phi or x_H,  xi = U (phi + F g),  p = softmax(xi).
+// Embeddings E, Et are orthonormal, so that in their own basis the model is a function of token pairs: scores are look-ups.
+// Notation: N regular tokens, tau = N, K = N + 1 logits, D = 2 K basis vectors (E(j) = e_j, Et(j) = e_{K+j}).
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/options.hpp"
+#include "base/parallel.hpp"
+#include "kernels/kernels.hpp"
+#include "task/task.hpp"
+
+namespace lamina {
+
+struct TensorInfo {
+  std::string name;
+  std::vector<int64_t> shape;
+  int64_t offset = 0, count = 0;
+  bool trained = true;
+};
+
+enum class LogitPart : int32_t { all = 0, attention = 1, feed_forward = 2 };  // as LAMINA_LOGITS*
+
+// Mean cross-entropy in nats, and the soft loss (expectation over the label) minus the Bayes risk h(noise).
+struct Loss {
+  double loss = 0, excess = 0;
+};
+
+// Weighted means over a set of prompts.
+struct Metrics {
+  Loss loss;
+  double accuracy = 0;              // largest logit but tau's is the answer's (ties: lower token)
+  double attention_accuracy = 0;    // largest attention-only logit, tau's included, is the answer's
+  double feed_forward_noise = 0;    // largest feed-forward-only logit is tau's
+  double answer_probability = 0, noise_probability = 0;            // p(answer), p(tau)
+  double mass_answer = 0, mass_noise = 0, mass_other = 0;          // sum of a_h: after the trigger on the answer, on tau; elsewhere
+};
+
+// A set of prompts in the form in which one model reads it fastest; made by Model::compile, readable only by that model.
+class CompiledPrompts {
+ public:
+  virtual ~CompiledPrompts() = default;
+};
+
+class Model {
+ public:
+  virtual ~Model() = default;
+  virtual std::unique_ptr<Model> clone() const = 0;
+
+  const std::vector<TensorInfo>& tensors() const { return tensors_; }
+  const std::vector<double>& parameters() const { return parameters_; }
+  void set_parameters(std::span<const double> values);
+  const RecallLaw& law() const { return law_; }
+  const Settings& settings() const { return settings_; }
+  const kernels::InstructionSet& isa() const { return *isa_; }
+  // The mutable view of one tensor; throws if there is none of that name.
+  std::span<double> tensor(const std::string& name);
+  bool has_tensor(const std::string& name) const;
+
+  // weights [count] sum to 1 (empty: all equal). Labels are scored; answers fix the soft loss.
+  virtual std::unique_ptr<CompiledPrompts> compile(const Prompts& prompts, std::span<const double> weights, const Team& team) const = 0;
+  // gradient [parameters] may be null; entries of held tensors are 0.
+  virtual Loss loss_and_gradient(const CompiledPrompts& prompts, const Team& team, double* gradient) const = 0;
+  virtual Metrics measure(const CompiledPrompts& prompts, const Team& team) const = 0;
+  virtual void logits(std::span<const int32_t> prompt, LogitPart part, double* out) const = 0;
+  virtual void attention(std::span<const int32_t> prompt, double* weights) const = 0;
+
+ protected:
+  std::vector<TensorInfo> tensors_;
+  std::vector<double> parameters_;
+  RecallLaw law_;
+  Settings settings_;
+  const kernels::InstructionSet* isa_ = nullptr;
+};
+
+std::span<const OptionRow> model_options();
+std::unique_ptr<Model> make_model(const Task& task, const Settings& settings);
+
+}  // namespace lamina

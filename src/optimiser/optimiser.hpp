@@ -1,0 +1,27 @@
+// Gradient descent and its relatives on flat vectors of doubles. They know nothing of models.
+//   gd, sgd:   x -= eta g                       ngd: x -= eta g / |g| (l2, l1) or eta sign(g)
+//   momentum:  v = mu v + g,  x -= eta v        adam: Kingma, Ba 2015, algorithm 1, with its bias correction
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/options.hpp"
+
+namespace lamina {
+
+class Optimiser {
+ public:
+  virtual ~Optimiser() = default;
+  // One update. False if normalised descent met a gradient of norm below 1e-30; x is then untouched.
+  virtual bool step(std::span<double> x, std::span<const double> gradient) = 0;
+  // What must be kept to continue with the same bits, in one vector; empty for methods without memory.
+  virtual std::vector<double> state() const { return {}; }
+  virtual void set_state(std::span<const double>) {}
+};
+
+std::span<const OptionRow> optimiser_options();
+std::unique_ptr<Optimiser> make_optimiser(const Settings& settings, size_t parameters);
+
+}  // namespace lamina

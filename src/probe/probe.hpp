@@ -1,0 +1,42 @@
+// What to measure along a run. A probe is one row of a registry: a name, its columns with their definitions, and a function of
+// the run's state. Sets that are costly to evaluate are evaluated once a record, when a probe first asks.
+#pragma once
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "model/model.hpp"
+
+namespace lamina {
+
+struct Column {
+  std::string name;
+  std::string definition;  // one line
+};
+
+// The state of a run at one recorded step.
+class ProbeState {
+ public:
+  const Model& model;
+  const Task& task;
+  const Settings& training;  // the trainer's options
+  int64_t step;
+  // Metrics of a split; train is the set (or batch, or law) that the objective reads. Evaluated at most once each.
+  std::function<const Metrics&(Split)> metrics;
+};
+
+struct ProbeRow {
+  const char* name;
+  const char* summary;
+  std::vector<Column> (*columns)(const Model& model, const Task& task);
+  void (*measure)(const ProbeState& state, std::vector<double>& row);
+  // Whether it means anything for this model and task; a probe that does not cannot be watched.
+  bool (*applies)(const Model& model, const Task& task, const Settings& training);
+  bool by_default;  // part of probes=default
+};
+
+std::span<const ProbeRow> probe_registry();
+const ProbeRow& find_probe(const std::string& name);
+
+}  // namespace lamina

@@ -1,0 +1,22 @@
+// Closed forms by name: Bayes risks, population losses, optimal constructions, rates. Each file states its paper and equation.
+#pragma once
+#include <span>
+
+#include "task/task.hpp"
+
+namespace lamina {
+
+struct TheoryRow {
+  const char* name;
+  const char* summary;    // what it is
+  const char* signature;  // "arguments -> results", e.g. "noise -> risk"
+  bool needs_task;
+  int64_t arguments;      // -1: any number
+  int64_t results;
+  void (*evaluate)(const Task* task, std::span<const double> arguments, std::span<double> out);
+};
+
+std::span<const TheoryRow> theory_registry();
+const TheoryRow& find_theory(const std::string& name);
+
+}  // namespace lamina

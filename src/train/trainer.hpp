@@ -1,0 +1,68 @@
+// A run: a model descends an objective, and a trajectory is recorded. The loop is in trainer.cpp.
+#pragma once
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/options.hpp"
+#include "base/parallel.hpp"
+#include "model/model.hpp"
+#include "optimiser/optimiser.hpp"
+#include "probe/probe.hpp"
+#include "task/task.hpp"
+#include "train/objective.hpp"
+#include "train/trajectory.hpp"
+
+namespace lamina {
+
+struct Progress {
+  int64_t step = 0, steps = 0;
+  double loss = 0, excess = 0, seconds = 0, steps_per_second = 0;
+};
+
+class Trainer {
+ public:
+  // model may be null: one is made from the options. Throws Error.
+  Trainer(std::shared_ptr<const Task> task, const Model* model, const Options& options);
+
+  void watch(const std::string& probe);
+  // The function returns false to cancel.
+  void on_progress(std::function<bool(const Progress&)> function, double seconds);
+  // At most `steps` more updates (0: all that remain of the option `steps`). LAMINA_OK or a positive status.
+  lamina_status run(int64_t steps);
+  void stop() noexcept { stop_.store(true, std::memory_order_relaxed); }
+  int64_t step() const { return step_; }
+  const Model& model() const { return *model_; }
+  // A snapshot that later steps do not change.
+  std::shared_ptr<const Trajectory> trajectory() const;
+
+  // One safetensors file, whole or not at all (checkpoint.cpp).
+  void save(const std::string& path) const;
+  static std::unique_ptr<Trainer> load(const std::string& path, std::shared_ptr<const Task> task);
+
+ private:
+  void record(const Loss& loss);
+  void build_columns();
+
+  std::shared_ptr<const Task> task_;
+  Options options_;       // as given, for the checkpoint
+  Settings settings_;
+  Team team_;
+  std::unique_ptr<Model> model_;
+  std::unique_ptr<Objective> objective_;
+  std::unique_ptr<Optimiser> optimiser_;
+  std::vector<const ProbeRow*> probes_;
+  std::shared_ptr<Trajectory> trajectory_;
+  std::vector<double> gradient_;
+  std::function<bool(const Progress&)> progress_;
+  double progress_seconds_ = 0;
+  double seconds_ = 0;
+  int64_t step_ = 0;
+  std::atomic<bool> stop_{false};
+};
+
+std::span<const OptionRow> trainer_options();
+
+}  // namespace lamina
