@@ -20,13 +20,15 @@ struct Product {
   T* c;
   int64_t c_row;
   bool accumulate;
+  int64_t tail;  // columns of the last batch, if it is partial
 };
 
-// One tile at p.a, p.b, p.c. If partial, the last batch of columns has only those of `tail`.
+// One tile at p.a, p.b, p.c. If partial, the last batch of columns has only p.tail columns.
 template <class T, int height, int vectors, bool partial>
-__attribute__((noinline)) void gemm_tile(const Product<T>& p, Tail<T> tail) {
+__attribute__((noinline)) void gemm_tile(const Product<T>& p) {
+  const Tail<T> tail(p.tail);
   constexpr int w = width<T>;
-  const auto load_row = [&](const T* row, int j) {
+  const auto load_row = [&](const T* row, int j) LAMINA_INLINE_LAMBDA {
     return partial && j == vectors - 1 ? load(row + j * w, tail) : load(row + j * w);
   };
   Batch<T> sum[height][vectors];
@@ -59,24 +61,24 @@ __attribute__((noinline)) void gemm_tile(const Product<T>& p, Tail<T> tail) {
 
 // All rows of one panel of columns, by the tallest tiles and then a shorter one.
 template <class T, int height, int vectors, bool partial>
-void gemm_rows(int64_t m, Product<T> p, Tail<T> tail) {
+void gemm_rows(int64_t m, Product<T> p) {
   for (; m >= height; m -= height) {
-    gemm_tile<T, height, vectors, partial>(p, tail);
+    gemm_tile<T, height, vectors, partial>(p);
     p.a += height * p.a_row;
     p.c += height * p.c_row;
   }
-  if constexpr (height > 1) gemm_rows<T, height - 1, vectors, partial>(m, p, tail);
+  if constexpr (height > 1) gemm_rows<T, height - 1, vectors, partial>(m, p);
 }
 
 // The last panel: `vectors` batches or fewer, of which the last may be partial.
 template <class T, int vectors>
-void gemm_last_panel(int64_t m, int64_t columns, const Product<T>& p) {
+void gemm_last_panel(int64_t m, int64_t columns, Product<T> p) {
   if constexpr (vectors > 0) {
-    const int64_t above = columns - (vectors - 1) * width<T>;
-    if (above == width<T>)
-      gemm_rows<T, tile_height, vectors, false>(m, p, Tail<T>(0));
-    else if (above > 0)
-      gemm_rows<T, tile_height, vectors, true>(m, p, Tail<T>(above));
+    p.tail = columns - (vectors - 1) * width<T>;
+    if (p.tail == width<T>)
+      gemm_rows<T, tile_height, vectors, false>(m, p);
+    else if (p.tail > 0)
+      gemm_rows<T, tile_height, vectors, true>(m, p);
     else
       gemm_last_panel<T, vectors - 1>(m, columns, p);
   }
@@ -86,9 +88,9 @@ template <class T>
 void gemm(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row, int64_t a_col, const T* b, int64_t b_row, T* c,
           int64_t c_row, bool accumulate) {
   constexpr int64_t panel = tile_vectors * width<T>;
-  Product<T> p{k, a, a_row, a_col, b, b_row, c, c_row, accumulate};
+  Product<T> p{k, a, a_row, a_col, b, b_row, c, c_row, accumulate, 0};
   for (; n > panel; n -= panel) {
-    gemm_rows<T, tile_height, tile_vectors, false>(m, p, Tail<T>(0));
+    gemm_rows<T, tile_height, tile_vectors, false>(m, p);
     p.b += panel;
     p.c += panel;
   }
