@@ -46,9 +46,7 @@ lamina_status lamina_trainer_create(const lamina_task* task, const lamina_model*
       const int64_t vocabulary = task->task->law().vocabulary;
       require_range("the model's vocabulary", model->model->law().vocabulary, vocabulary, vocabulary);
     }
-    auto team = make_team(set);
-    *out =
-        new lamina_trainer(std::make_shared<Trainer>(task->task, model ? model->model.get() : nullptr, set), std::move(team));
+    *out = make_handle(std::make_unique<Trainer>(task->task, model ? model->model.get() : nullptr, set), set);
   });
 }
 
