@@ -29,14 +29,13 @@ struct lamina_task {
 
 struct lamina_model {
   std::unique_ptr<lamina::Model> model;
-  std::shared_ptr<const lamina::Team> team;  // what the option `threads` says
+  std::shared_ptr<const lamina::Team> team;  // as the model's option `threads` says
 };
 
 struct lamina_trainer {
   struct Run {
     std::unique_ptr<lamina::Trainer> trainer;
-    std::shared_ptr<const lamina::Team> team;  // of the models handed out
-    std::atomic<bool> running{false};          // a callback must not change the run that it is called from
+    std::atomic<bool> running{false};  // a callback must not change the run that it is called from
   };
   std::shared_ptr<Run> run;  // also held while running, so that a callback may free the handle
 };
@@ -52,7 +51,7 @@ inline Options given(const lamina_options* options) {
   return options ? options->options : Options();
 }
 
-// The team of a model handle under these options (options.cpp).
-std::shared_ptr<const Team> make_team(const Options& options);
+// A handle of its own (model.cpp).
+lamina_model* make_handle(std::unique_ptr<Model> model);
 
 }  // namespace lamina::capi

@@ -9,6 +9,15 @@
 using namespace lamina;
 using namespace lamina::capi;
 
+namespace lamina::capi {
+
+lamina_model* make_handle(std::unique_ptr<Model> model) {
+  const auto threads = static_cast<int>(model->settings().integer("threads"));
+  return new lamina_model{std::move(model), std::make_shared<const Team>(threads)};
+}
+
+}  // namespace lamina::capi
+
 namespace {
 
 std::span<const OptionDefault> defaults_of(const Task& task) {
@@ -17,24 +26,11 @@ std::span<const OptionDefault> defaults_of(const Task& task) {
   return {};
 }
 
-// Checks an output [count, columns] that is computed from prompts [count, length], and takes the prompts.
 Prompts take_prompts(const Model& model, const double* prompts, int64_t count, int64_t length) {
   Prompts taken;
   taken.count = count, taken.length = length;
   taken.tokens = require_tokens("prompts", prompts, count, length, model.law().vocabulary);
   return taken;
-}
-
-// Fills out [count, columns], one row per prompt, on several threads; nothing is written if a row fails.
-template <class Row>
-void for_each_prompt(const lamina_model& handle, const Prompts& prompts, int64_t columns, double* out, const Row& row) {
-  constexpr int64_t chunk = 32;
-  std::vector<double> rows(static_cast<size_t>(prompts.count * columns));
-  handle.team->for_each((prompts.count + chunk - 1) / chunk, [&](int64_t c, int) {
-    for (int64_t i = c * chunk; i < std::min(prompts.count, (c + 1) * chunk); ++i)
-      row(prompts.row(i), rows.data() + i * columns);
-  });
-  std::copy(rows.begin(), rows.end(), out);
 }
 
 }  // namespace
@@ -46,7 +42,7 @@ lamina_status lamina_model_create(const lamina_task* task, const lamina_options*
     const Task& law = *task->task;
     const Options set = given(options);
     require_options_of(law.name(), set);
-    *out = new lamina_model{make_model(law, Settings(model_options(), set, defaults_of(law))), make_team(set)};
+    *out = make_handle(make_model(law, Settings(model_options(), set, defaults_of(law))));
   });
 }
 
@@ -54,7 +50,7 @@ lamina_status lamina_model_copy(const lamina_model* model, lamina_model** out) {
   return guard("lamina_model_copy", [&] {
     require(model, "model");
     require(out, "out");
-    *out = new lamina_model{model->model->clone(), model->team};
+    *out = make_handle(model->model->clone());
   });
 }
 
@@ -142,9 +138,9 @@ lamina_status lamina_model_forward(const lamina_model* model, const double* prom
     require(logits, "logits");
     require_disjoint("logits", logits, results * 8, "prompts", prompts, elements * 8);
     const Prompts taken = take_prompts(*model->model, prompts, count, length);
-    for_each_prompt(*model, taken, columns, logits, [&](std::span<const int32_t> prompt, double* row) {
-      model->model->logits(prompt, static_cast<LogitPart>(part), row);
-    });
+    std::vector<double> result(static_cast<size_t>(results));
+    model->model->forward(taken, static_cast<LogitPart>(part), result.data(), nullptr);
+    std::copy(result.begin(), result.end(), logits);
   });
 }
 
@@ -160,8 +156,9 @@ lamina_status lamina_model_attention(const lamina_model* model, const double* pr
     require(weights, "weights");
     require_disjoint("weights", weights, elements * 8, "prompts", prompts, elements * 8);
     const Prompts taken = take_prompts(*model->model, prompts, count, length);
-    for_each_prompt(*model, taken, length, weights,
-                    [&](std::span<const int32_t> prompt, double* row) { model->model->attention(prompt, row); });
+    std::vector<double> result(static_cast<size_t>(elements));
+    model->model->forward(taken, LogitPart::all, nullptr, result.data());
+    std::copy(result.begin(), result.end(), weights);
   });
 }
 
@@ -185,7 +182,7 @@ lamina_status lamina_model_loss_gradient(const lamina_model* model, const double
     take_targets("targets", targets, model->model->law().vocabulary, taken);
     const auto compiled = model->model->compile(taken, {}, *model->team);
     std::vector<double> slope(gradient ? static_cast<size_t>(size) : 0);
-    const Loss value = model->model->loss_and_gradient(*compiled, *model->team, gradient ? slope.data() : nullptr);
+    const Loss value = model->model->loss_and_gradient(*compiled, *model->team, gradient ? slope.data() : nullptr, false);
     *loss = value.loss;
     std::copy(slope.begin(), slope.end(), gradient);
   });

@@ -9,17 +9,6 @@
 using namespace lamina;
 using namespace lamina::capi;
 
-namespace lamina::capi {
-
-std::shared_ptr<const Team> make_team(const Options& options) {
-  for (const OptionRow& row : trainer_options())
-    if (std::string_view(row.key) == "threads")
-      return std::make_shared<const Team>(static_cast<int>(Settings({&row, 1}, options).integer("threads")));
-  return std::make_shared<const Team>(0);
-}
-
-}  // namespace lamina::capi
-
 lamina_status lamina_options_create(lamina_options** out) {
   return guard("lamina_options_create", [&] {
     require(out, "out");

@@ -26,10 +26,9 @@ class Running {
   std::shared_ptr<lamina_trainer::Run> run_;
 };
 
-lamina_trainer* make_handle(std::unique_ptr<Trainer> trainer, const Options& options) {
+lamina_trainer* make_handle(std::unique_ptr<Trainer> trainer) {
   auto run = std::make_shared<lamina_trainer::Run>();
   run->trainer = std::move(trainer);
-  run->team = make_team(options);
   return new lamina_trainer{std::move(run)};
 }
 
@@ -46,7 +45,7 @@ lamina_status lamina_trainer_create(const lamina_task* task, const lamina_model*
       const int64_t vocabulary = task->task->law().vocabulary;
       require_range("the model's vocabulary", model->model->law().vocabulary, vocabulary, vocabulary);
     }
-    *out = make_handle(std::make_unique<Trainer>(task->task, model ? model->model.get() : nullptr, set), set);
+    *out = make_handle(std::make_unique<Trainer>(task->task, model ? model->model.get() : nullptr, set));
   });
 }
 
@@ -109,7 +108,7 @@ lamina_status lamina_trainer_model(const lamina_trainer* trainer, lamina_model**
   return guard("lamina_trainer_model", [&] {
     require(trainer, "trainer");
     require(out, "out");
-    *out = new lamina_model{trainer->run->trainer->model().clone(), trainer->run->team};
+    *out = capi::make_handle(trainer->run->trainer->model().clone());
   });
 }
 
@@ -133,6 +132,6 @@ lamina_status lamina_trainer_load(const char* path, const lamina_task* task, lam
   return guard("lamina_trainer_load", [&] {
     require(path, "path");
     require(out, "out");
-    *out = make_handle(Trainer::load(path, task ? task->task : nullptr), {});
+    *out = make_handle(Trainer::load(path, task ? task->task : nullptr));
   });
 }
