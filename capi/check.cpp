@@ -58,6 +58,12 @@ std::vector<int32_t> require_tokens(const char* name, const double* values, int6
   return tokens;
 }
 
+void take_targets(const char* name, const double* targets, int64_t vocabulary, Prompts& prompts) {
+  const std::vector<int32_t> pairs = require_tokens(name, targets, prompts.count, 2, vocabulary);
+  prompts.label.resize(prompts.count), prompts.answer.resize(prompts.count);
+  for (int64_t i = 0; i < prompts.count; ++i) prompts.label[i] = pairs[2 * i], prompts.answer[i] = pairs[2 * i + 1];
+}
+
 void require_struct_size(const char* name, const void* given, uint32_t size, uint32_t current) {
   const std::string field = std::string(name) + "->struct_size";
   require_range(field.c_str(), size, current, largest_struct);
