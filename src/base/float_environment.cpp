@@ -22,13 +22,14 @@ void load_x87(uint16_t control) {
 
 }  // namespace
 
-FloatEnvironment::FloatEnvironment() : control_(_mm_getcsr()) {
+void FloatEnvironment::enter() {
+  control_ = _mm_getcsr();
   __asm__ volatile("fnstcw %0" : "=m"(x87_));
   _mm_setcsr(default_mxcsr);
   if (x87_ != default_x87) load_x87(default_x87);
 }
 
-FloatEnvironment::~FloatEnvironment() {
+void FloatEnvironment::leave() {
   // Also puts back the flags, which arithmetic in between has raised.
   _mm_setcsr(static_cast<uint32_t>(control_));
   if (x87_ != default_x87) load_x87(x87_);
@@ -37,7 +38,7 @@ FloatEnvironment::~FloatEnvironment() {
 #elif defined(__aarch64__)
 
 // x87_ is unused; control_ holds FPCR below and FPSR (the flags) above.
-FloatEnvironment::FloatEnvironment() {
+void FloatEnvironment::enter() {
   uint64_t control, flags;
   __asm__ volatile("mrs %0, fpcr" : "=r"(control));
   __asm__ volatile("mrs %0, fpsr" : "=r"(flags));
@@ -45,15 +46,15 @@ FloatEnvironment::FloatEnvironment() {
   __asm__ volatile("msr fpcr, %0" : : "r"(uint64_t{0}));
 }
 
-FloatEnvironment::~FloatEnvironment() {
+void FloatEnvironment::leave() {
   __asm__ volatile("msr fpcr, %0" : : "r"(control_ & 0xffffffffu));
   __asm__ volatile("msr fpsr, %0" : : "r"(control_ >> 32));
 }
 
 #else
 
-FloatEnvironment::FloatEnvironment() : control_(0) {}
-FloatEnvironment::~FloatEnvironment() = default;
+void FloatEnvironment::enter() {}
+void FloatEnvironment::leave() {}
 
 #endif
 

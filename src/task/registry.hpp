@@ -1,0 +1,9 @@
+// The rows of the registry, one for each file of a task.
+#pragma once
+#include "task/task.hpp"
+
+namespace lamina {
+
+extern const TaskRow in_context_recall_row;  // in_context_recall.cpp
+
+}  // namespace lamina
