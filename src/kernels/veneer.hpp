@@ -16,7 +16,9 @@
 #endif
 
 // Kernels of different sets may share no function: everything is inlined and of internal linkage (a test reads the objects).
+// Lambdas too, because a function that takes a register by value leaves the upper halves dirty for the host (another test).
 #define LAMINA_INLINE inline __attribute__((always_inline))
+#define LAMINA_INLINE_LAMBDA __attribute__((always_inline))
 
 namespace lamina::kernels {
 namespace {
