@@ -166,19 +166,19 @@ LAMINA_INLINE void map_row(int64_t n, const T* x, T* y, Function f) {
 }
 template <class T>
 void exp_row(int64_t n, const T* x, T* y) {
-  map_row(n, x, y, [](Batch<T> z) { return exp(z); });
+  map_row(n, x, y, [](Batch<T> z) LAMINA_INLINE_LAMBDA { return exp(z); });
 }
 template <class T>
 void log_row(int64_t n, const T* x, T* y) {
-  map_row(n, x, y, [](Batch<T> z) { return log(z); });
+  map_row(n, x, y, [](Batch<T> z) LAMINA_INLINE_LAMBDA { return log(z); });
 }
 template <class T>
 void log1p_row(int64_t n, const T* x, T* y) {
-  map_row(n, x, y, [](Batch<T> z) { return log1p(z); });
+  map_row(n, x, y, [](Batch<T> z) LAMINA_INLINE_LAMBDA { return log1p(z); });
 }
 template <class T>
 void expm1_row(int64_t n, const T* x, T* y) {
-  map_row(n, x, y, [](Batch<T> z) { return expm1(z); });
+  map_row(n, x, y, [](Batch<T> z) LAMINA_INLINE_LAMBDA { return expm1(z); });
 }
 
 // f of one number with the bits of the table's.

@@ -36,7 +36,7 @@ void pair_forward(Map map, int64_t rows, int64_t stride, const uint16_t* n, cons
   const Batch<T> zero = splat(T(0));
   if (map != Map::softmax) {
     const bool clip = map == Map::relu;
-    marginals(rows, stride, c_current, c_previous, [&](int64_t i, int64_t j, int) {
+    marginals(rows, stride, c_current, c_previous, [&](int64_t i, int64_t j, int) LAMINA_INLINE_LAMBDA {
       const Batch<T> count = load_counts<T>(n + i * stride + j);
       const Batch<T> s = load(u + j) + splat(v[i]);
       const Batch<T> x = where_seen(count, count * (clip ? select(s < zero, zero, s) : s));
@@ -68,7 +68,7 @@ void pair_forward(Map map, int64_t rows, int64_t stride, const uint16_t* n, cons
   const T total = fold_sum(sum);
   // 3. A and its marginals; an empty grid gives 0.
   const Batch<T> factor = splat(total == T(0) ? T(0) : T(1) / total);
-  marginals(rows, stride, c_current, c_previous, [&](int64_t i, int64_t j, int) {
+  marginals(rows, stride, c_current, c_previous, [&](int64_t i, int64_t j, int) LAMINA_INLINE_LAMBDA {
     const Batch<T> x = load(a + i * stride + j) * factor;
     store(a + i * stride + j, x);
     return x;
@@ -81,7 +81,7 @@ void pair_backward(Map map, int64_t rows, int64_t stride, const uint16_t* n, con
   const Batch<T> zero = splat(T(0));
   if (map != Map::softmax) {
     const bool clip = map == Map::relu;
-    marginals(rows, stride, g_current, g_previous, [&](int64_t i, int64_t j, int) {
+    marginals(rows, stride, g_current, g_previous, [&](int64_t i, int64_t j, int) LAMINA_INLINE_LAMBDA {
       const Batch<T> count = load_counts<T>(n + i * stride + j);
       const Batch<T> x = count * (load(d_current + j) + splat(d_previous[i]));
       return where_seen(count, clip ? select(load(u + j) + splat(v[i]) >= zero, x, zero) : x);
@@ -100,7 +100,7 @@ void pair_backward(Map map, int64_t rows, int64_t stride, const uint16_t* n, con
       }
   const Batch<T> mean = splat(fold_sum(sum));
   // 2. dS and its marginals.
-  marginals(rows, stride, g_current, g_previous, [&](int64_t i, int64_t j, int) {
+  marginals(rows, stride, g_current, g_previous, [&](int64_t i, int64_t j, int) LAMINA_INLINE_LAMBDA {
     const Batch<T> count = load_counts<T>(n + i * stride + j);
     const Batch<T> d = load(d_current + j) + splat(d_previous[i]);
     return where_seen(count, load(a + i * stride + j) * (d - mean));

@@ -46,7 +46,8 @@ LAMINA_INLINE void for_each_batch(int64_t n, Body body) {
 template <class T>
 T sum_row(int64_t n, const T* x) {
   Lanes<T> sum = zero_lanes<T>();
-  for_each_batch<T>(n, [&](int p, int64_t i, auto... tail) { sum.part[p] = sum.part[p] + load(x + i, tail...); });
+  for_each_batch<T>(
+      n, [&](int p, int64_t i, auto... tail) LAMINA_INLINE_LAMBDA { sum.part[p] = sum.part[p] + load(x + i, tail...); });
   return fold_sum(sum);
 }
 
@@ -66,7 +67,7 @@ T cross_entropy(int64_t n, const T* x, int64_t label, T* r) {
   T block[lanes];
   for (i = 0; i < n; i += lanes) {
     const int64_t count = n - i < lanes ? n - i : lanes;
-    for_each_batch<T>(count, [&](int, int64_t j, auto... tail) {
+    for_each_batch<T>(count, [&](int, int64_t j, auto... tail) LAMINA_INLINE_LAMBDA {
       const Batch<T> e = exp(load(x + i + j, tail...) - top);
       store(block + j, e, tail...);
       if (r) store(r + i + j, e, tail...);
@@ -76,17 +77,18 @@ T cross_entropy(int64_t n, const T* x, int64_t label, T* r) {
     for (int p = 0; p < parts<T>; ++p) sum.part[p] = sum.part[p] + load(block + p * width<T>);
   }
   const T others = fold_sum(sum);
-  const T e_label = one_of<T>(x_label - maximum, [](Batch<T> z) { return exp(z); });
+  const T e_label = one_of<T>(x_label - maximum, [](Batch<T> z) LAMINA_INLINE_LAMBDA { return exp(z); });
 
   // 3. The residual.
   if (r) {
     const T scale = T(1) / (e_label + others);
     const Batch<T> factor = splat(scale);
-    for_each_batch<T>(n, [&](int, int64_t j, auto... tail) { store(r + j, load(r + j, tail...) * factor, tail...); });
+    for_each_batch<T>(
+        n, [&](int, int64_t j, auto... tail) LAMINA_INLINE_LAMBDA { store(r + j, load(r + j, tail...) * factor, tail...); });
     r[label] = T(0) - others * scale;
   }
-  if (x_label == maximum) return one_of<T>(others, [](Batch<T> z) { return log1p(z); });
-  return one_of<T>(e_label + others, [](Batch<T> z) { return log(z); }) + (maximum - x_label);
+  if (x_label == maximum) return one_of<T>(others, [](Batch<T> z) LAMINA_INLINE_LAMBDA { return log1p(z); });
+  return one_of<T>(e_label + others, [](Batch<T> z) LAMINA_INLINE_LAMBDA { return log(z); }) + (maximum - x_label);
 }
 
 }  // namespace

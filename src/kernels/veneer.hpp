@@ -16,10 +16,21 @@
 #endif
 
 // Kernels of different sets may share no function: everything is inlined and of internal linkage (a test reads the objects).
+// Lambdas too, because a function that takes a register by value leaves the upper halves dirty for the host (another test).
 #define LAMINA_INLINE inline __attribute__((always_inline))
+#define LAMINA_INLINE_LAMBDA __attribute__((always_inline))
 
 namespace lamina::kernels {
 namespace {
+
+// body(0), ..., body(count - 1), unrolled before the compiler looks for registers: arrays of batches stay out of memory.
+template <int count, int first = 0, class Body>
+LAMINA_INLINE void unroll(const Body& body) {
+  if constexpr (first < count) {
+    body(first);
+    unroll<count, first + 1>(body);
+  }
+}
 
 #if defined(LAMINA_ARCH)
 template <class T>

@@ -145,19 +145,25 @@ lamina_status Trainer::run(int64_t steps) {
   double reported = 0;
   lamina_status status = LAMINA_OK;
   for (;;) {
-    const bool row = due();
-    const Loss loss = objective_->loss_and_gradient(*model_, step_, gradient_.data(), row || progress_);
+    const bool row = due(), tell = progress_ && (seconds_ - reported >= progress_seconds_ || step_ >= last);
+    const Loss loss = objective_->loss_and_gradient(*model_, step_, gradient_.data(), row || tell);
     if (row) record(loss);
     seconds_ = before + seconds_since(start);
-    if (!finite(loss)) status = LAMINA_DIVERGED;
-    if (progress_ && (seconds_ - reported >= progress_seconds_ || step_ >= last)) {
+    if (!finite(loss)) {
+      record(loss);
+      return LAMINA_DIVERGED;
+    }
+    if (tell) {
       reported = seconds_;
       const double rate = static_cast<double>(step_ - first) / std::max(seconds_ - before, 1e-9);
       if (!progress_({step_, all, loss.loss, loss.excess, seconds_, rate})) status = LAMINA_STOPPED;
     }
     if (stop_.exchange(false, std::memory_order_relaxed)) status = LAMINA_STOPPED;
     if (status != LAMINA_OK || step_ >= last) return status;
-    if (!optimiser_->step(model_->mutable_parameters(), gradient_)) return LAMINA_GRADIENT_VANISHED;
+    if (!optimiser_->step(model_->mutable_parameters(), gradient_)) {
+      record(row ? loss : objective_->loss_and_gradient(*model_, step_, gradient_.data(), true));
+      return LAMINA_GRADIENT_VANISHED;
+    }
     ++step_;
   }
 }

@@ -32,7 +32,7 @@ class KernelTest : public ::testing::TestWithParam<int32_t> {
 
 #define LAMINA_FOR_EACH_SET(fixture)                                                     \
   INSTANTIATE_TEST_SUITE_P(Sets, fixture, ::testing::Range(0, lamina::kernels::count()), \
-                           [](const auto& info) { return std::string(lamina::kernels::at(info.param)->name); })
+                           [](const auto& test) { return std::string(lamina::kernels::at(test.param)->name); })
 
 // n numbers that begin `offset` elements past a 64-byte boundary, between guards that must keep their value.
 template <class T>
