@@ -42,12 +42,13 @@ TEST(SamplerS1, StartPositionsAreUniformOverAdmissibleSubsets) {
       ++observed[starts];
     }
     std::vector<double> counts, expected;
+    const double each = static_cast<double>(count) / static_cast<double>(occurrences);  // prompts with m occurrences
     for (int64_t m = 1; m <= occurrences; ++m) {
       double subsets = 0;
       for_each_subset(m, length - 2, [&](const std::vector<int64_t>&) { ++subsets; });
       for_each_subset(m, length - 2, [&](const std::vector<int64_t>& subset) {
         counts.push_back(observed[subset]);
-        expected.push_back(static_cast<double>(count) / static_cast<double>(occurrences) / subsets);
+        expected.push_back(each / subsets);
       });
     }
     double inside = 0;
