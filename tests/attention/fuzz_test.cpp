@@ -24,11 +24,11 @@ lamina_attention_spec random_spec(Dice& dice) {
   s.map = 1 + static_cast<int32_t>(dice.below(3));
   s.normaliser = s.map == LAMINA_SOFTMAX ? (dice.chance(0.5) ? 0 : LAMINA_NORMALISE_ROW_SUM) : static_cast<int32_t>(dice.below(4));
   s.causal = static_cast<int32_t>(dice.below(3));
-  const bool large = dice.chance(0.1);
-  s.kv_heads = 1 + dice.below(large ? 1 : 3);
+  const bool large = dice.chance(0.03);
+  s.kv_heads = 1 + dice.below(large ? 1 : 2);
   s.heads = s.kv_heads * (1 + dice.below(large ? 2 : 3));
   if (dice.chance(0.3)) s.kv_heads = 0;
-  s.batch = large ? 1 : 1 + dice.below(3);
+  s.batch = large ? 1 : 1 + dice.below(2);
   s.queries = large ? dice.below(400) : random_length(dice);
   s.keys = large ? dice.below(400) : random_length(dice);
   s.width = 1 + dice.below(dice.chance(0.5) ? 8 : 70);
