@@ -18,8 +18,12 @@ struct Extents {
 };
 
 std::string text(int64_t value) { return std::to_string(value); }
-[[noreturn]] void fail_array(const char* name, const std::string& what) {
-  fail(LAMINA_E_ARGUMENT, std::string(name) + what);
+// name and the parts of the sentence, in a row
+template <class... Parts>
+[[noreturn]] void fail_array(const char* name, const Parts&... parts) {
+  std::string what = name;
+  (what.append(parts), ...);
+  fail(LAMINA_E_ARGUMENT, what);
 }
 
 // The byte ranges of one call. Fixed room: a call allocates nothing.
@@ -38,7 +42,7 @@ class Ranges {
       for (int j = 0; j < i; ++j) {
         const Range &x = range_[i], &y = range_[j];
         if ((x.output || y.output) && x.low < y.high && y.low < x.high)
-          fail_array(x.output ? x.name : y.name, std::string(" overlaps ") + (x.output ? y.name : x.name) + ", must not");
+          fail_array(x.output ? x.name : y.name, " overlaps ", x.output ? y.name : x.name, ", must not");
       }
   }
 
@@ -70,7 +74,7 @@ class Checker {
   }
   // An array that the plan does not know about may not be given: it would be ignored.
   void planned(const char* name, const void* data, uint32_t flag, const char* flag_name) {
-    if (data && !plan_.has(flag)) fail_array(name, std::string(".data is given, must be NULL in a plan without ") + flag_name);
+    if (data && !plan_.has(flag)) fail_array(name, ".data is given, must be NULL in a plan without ", flag_name);
   }
   void lengths(const char* name, const int64_t* values, int64_t most) {
     if (!plan_.has(LAMINA_WITH_LENGTHS)) {
@@ -78,11 +82,11 @@ class Checker {
       return;
     }
     if (plan_.n == 0) return;
-    if (!values) fail_array(name, " is NULL, must point to " + text(plan_.n) + " lengths");
+    if (!values) fail_array(name, " is NULL, must point to ", text(plan_.n), " lengths");
     aligned(name, values, 8);
     for (int64_t b = 0; b < plan_.n; ++b)
       if (values[b] < 0 || values[b] > most)
-        fail_array(name, "[" + text(b) + "] is " + text(values[b]) + ", must be 0.." + text(most));
+        fail_array(name, "[", text(b), "] is ", text(values[b]), ", must be 0..", text(most));
     ranges_.add(name, values, 0, plan_.n - 1, 8, false);
   }
   void number(const char* name, const double* value) {
@@ -93,7 +97,7 @@ class Checker {
   void workspace(const void* memory, size_t bytes, size_t needed) {
     if (!memory) return;
     if (bytes < needed)
-      fail_array("workspace_bytes", " is " + std::to_string(bytes) + ", must be at least " + std::to_string(needed));
+      fail_array("workspace_bytes", " is ", std::to_string(bytes), ", must be at least ", std::to_string(needed));
     aligned("workspace", memory, alignment);
     if (needed > 0) ranges_.add("workspace", memory, 0, static_cast<Wide>(needed) - 1, 1, true);
   }
@@ -103,15 +107,15 @@ class Checker {
   bool present(const char* name, const void* data, const Extents& extents, bool required, int64_t bytes) {
     if (extents.empty()) return false;
     if (!data && required)
-      fail_array(name, ".data is NULL, must point to [" + text(extents.n[0]) + ", " + text(extents.n[1]) + ", " +
-                           text(extents.n[2]) + ", " + text(extents.n[3]) + "] elements");
+      fail_array(name, ".data is NULL, must point to [", text(extents.n[0]), ", ", text(extents.n[1]), ", ", text(extents.n[2]), ", ",
+                 text(extents.n[3]), "] elements");
     if (data) aligned(name, data, static_cast<size_t>(bytes));
     return data != nullptr;
   }
   void aligned(const char* name, const void* data, size_t bytes) {
     const uintptr_t address = reinterpret_cast<uintptr_t>(data);
     if (address % bytes != 0)
-      fail_array(name, " is at address " + std::to_string(address) + ", must be a multiple of " + std::to_string(bytes));
+      fail_array(name, " is at address ", std::to_string(address), ", must be a multiple of ", std::to_string(bytes));
   }
   void add(const char* name, const void* data, const int64_t* stride, const Extents& extents, int64_t bytes, bool output) {
     Wide before = 0, after = 0;
@@ -129,9 +133,8 @@ class Checker {
     for (const int k : order) {
       if (extents.n[k] == 1) continue;
       if (stride[k] <= reach)
-        fail_array(name, ".stride[" + text(k) + "] is " + text(stride[k]) + ", must be at least " +
-                             text(static_cast<int64_t>(std::min<Wide>(reach + 1, INT64_MAX))) +
-                             " so that no two elements share a place");
+        fail_array(name, ".stride[", text(k), "] is ", text(stride[k]), ", must be at least ",
+                   text(static_cast<int64_t>(std::min<Wide>(reach + 1, INT64_MAX))), " so that no two elements share a place");
       reach += static_cast<Wide>(stride[k]) * (extents.n[k] - 1);
     }
   }
@@ -142,7 +145,7 @@ class Checker {
 
 // What both directions read.
 void check_inputs(Checker& check, const Plan& p, const lamina_attention_arrays& a) {
-  if (a.reserved != 0) fail_array("arrays.reserved", " is " + text(a.reserved) + ", must be 0");
+  if (a.reserved != 0) fail_array("arrays.reserved", " is ", text(a.reserved), ", must be 0");
   check.input("q", a.q, {p.n, p.H, p.L_q, p.d}, true);
   check.input("k", a.k, {p.n, p.H_kv, p.L_k, p.d}, true);
   check.input("v", a.v, {p.n, p.H_kv, p.L_k, p.d_v}, true);

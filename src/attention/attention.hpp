@@ -48,7 +48,7 @@ class Plan {
   int64_t left = -1, right = -1;   // the window; -1: no limit
   double scale = 1, relu_at_zero = 0;
   const kernels::InstructionSet* isa = nullptr;
-  lamina_allocator allocator = {};
+  lamina_allocator allocator = {};  // of the host: for callers of the engine, which itself calls no host
 
   bool has(uint32_t flag) const { return (flags & flag) != 0; }
   int64_t element_bytes() const { return f64 ? 8 : 4; }

@@ -154,11 +154,11 @@ template size_t forward_workspace<double>(const Plan&);
 
 void forward(const Plan& plan, const lamina_attention_arrays& arrays, void* workspace, size_t workspace_bytes) {
   check_forward(plan, arrays, workspace, workspace_bytes);
-  const Workspace memory(plan.allocator, workspace, plan.workspace(LAMINA_FORWARD));
+  const Workspace memory(workspace, plan.workspace(LAMINA_FORWARD));
   if (plan.f64)
-    run<double>(plan, arrays, static_cast<char*>(memory.memory()));
+    run<double>(plan, arrays, memory.memory());
   else
-    run<float>(plan, arrays, static_cast<char*>(memory.memory()));
+    run<float>(plan, arrays, memory.memory());
 }
 
 }  // namespace lamina::attention

@@ -53,9 +53,10 @@ int64_t window(const char* field, int64_t value, bool given, const char* flag) {
 const kernels::InstructionSet* choose(const char* isa) {
   if (const kernels::InstructionSet* set = kernels::select(isa)) return set;
   std::string names;
-  for (int32_t i = 0; i < kernels::count(); ++i) names += (i ? ", " : "") + std::string(kernels::at(i)->name);
-  const std::string asked = isa && *isa ? "\"" + std::string(isa) + "\"" : "that of LAMINA_ISA";
-  fail(LAMINA_E_UNSUPPORTED, "isa is " + asked + ", must be one that this CPU runs: " + names);
+  for (int32_t i = 0; i < kernels::count(); ++i) names.append(i ? ", " : "").append(kernels::at(i)->name);
+  std::string text = "isa is ";
+  text.append(isa && *isa ? isa : "that of LAMINA_ISA").append(", must be one that this CPU runs: ").append(names);
+  fail(LAMINA_E_UNSUPPORTED, text);
 }
 
 }  // namespace

@@ -37,28 +37,20 @@ class Carver {
 // The workspace of one call: the caller's, or allocated here and released at the end.
 class Workspace {
  public:
-  Workspace(const lamina_allocator& allocator, void* given, size_t needed) : allocator_(allocator), memory_(given) {
-    if (given || needed == 0) return;
-    bytes_ = needed;
-    memory_ = allocator_.allocate ? allocator_.allocate(allocator_.user, needed, alignment)
-                                  : ::operator new(needed, std::align_val_t{alignment}, std::nothrow);
-    if (!memory_) fail(LAMINA_E_MEMORY, "workspace of " + std::to_string(needed) + " bytes could not be allocated");
+  Workspace(void* given, size_t needed) : memory_(given), own_(!given && needed > 0) {
+    if (own_) memory_ = ::operator new(needed, std::align_val_t{alignment}, std::nothrow);
+    if (own_ && !memory_) fail(LAMINA_E_MEMORY, "workspace of " + std::to_string(needed) + " bytes could not be allocated");
   }
   ~Workspace() {
-    if (bytes_ == 0) return;
-    if (allocator_.release)
-      allocator_.release(allocator_.user, memory_, bytes_);
-    else
-      ::operator delete(memory_, std::align_val_t{alignment});
+    if (own_) ::operator delete(memory_, std::align_val_t{alignment});
   }
   Workspace(const Workspace&) = delete;
   Workspace& operator=(const Workspace&) = delete;
-  void* memory() const { return memory_; }
+  char* memory() const { return static_cast<char*>(memory_); }
 
  private:
-  const lamina_allocator& allocator_;
   void* memory_;
-  size_t bytes_ = 0;
+  bool own_;
 };
 
 }  // namespace lamina::attention

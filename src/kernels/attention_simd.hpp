@@ -1,8 +1,8 @@
-// Steps of attention on a tile of scores (attention_table.hpp), once per instruction set. Queries are the lanes of the vectors,
+// Steps of attention on a tile of scores (formulas: attention_table.hpp), once per instruction set. Queries are the lanes of the vectors,
 // so every operation is element by element and the bits do not depend on the width.
 #pragma once
-#include "kernels/attention_table.hpp"
 #include "kernels/elementary.hpp"
+#include "kernels/kernels.hpp"
 
 namespace lamina::kernels {
 namespace {

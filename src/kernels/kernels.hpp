@@ -8,9 +8,9 @@
 #pragma once
 #include <cstdint>
 
-namespace lamina::kernels {
+#include "kernels/attention_table.hpp"
 
-enum class Map : int32_t { softmax = 1, linear = 2, relu = 3 };  // as LAMINA_SOFTMAX, ...
+namespace lamina::kernels {
 
 // Row lengths of grids are padded to this many elements: the number of virtual lanes.
 inline constexpr int64_t lanes = 16;
@@ -50,6 +50,9 @@ struct Table {
   //   g_current[j] = sum_i dS[i,j],  g_previous[i] = sum16_j dS[i,j].
   void (*pair_backward)(Map map, int64_t rows, int64_t stride, const uint16_t* n, const T* u, const T* v, const T* a,
                         const T* d_current, const T* d_previous, T* g_current, T* g_previous);
+
+  // Steps of attention on tiles of scores.
+  AttentionTable<T> attention;
 };
 
 struct InstructionSet {

@@ -1,5 +1,6 @@
 // The one source of every kernel: with veneer.hpp set to one instruction set, the table of that set.
 #pragma once
+#include "kernels/attention_simd.hpp"
 #include "kernels/elementary.hpp"
 #include "kernels/gemm.hpp"
 #include "kernels/kernels.hpp"
@@ -20,6 +21,7 @@ inline constexpr Table<T> table_of_set = {
     .cross_entropy = cross_entropy<T>,
     .pair_forward = pair_forward<T>,
     .pair_backward = pair_backward<T>,
+    .attention = attention_table<T>,
 };
 
 }  // namespace
