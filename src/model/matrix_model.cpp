@@ -155,7 +155,7 @@ class MatrixModel final : public Model {
       V = place(f.v_free() || dense, m.d_ * m.d_);
       U = place(f.u_free(), m.K_ * m.d_);
       Ft = place(f.has_feed_forward(), m.d_ * m.d_);
-      scale = place(!f.v_free() && !dense, 1);
+      scale = place(!f.v_free() && !dense && f.scale_trained(), 1);
     }
     int64_t size = 0, W, V, U, Ft, scale;
   };
@@ -272,7 +272,7 @@ class MatrixModel final : public Model {
     if (held_v()) {
       apply_held_v(count, s.d_phi.data(), s.d_c.data());
       const int64_t skipped = form_.construction().value_skips_tau ? K_ - 1 : -1;
-      for (int64_t n = 0; n < count; ++n)
+      for (int64_t n = 0; at.scale >= 0 && n < count; ++n)
         for (int64_t i = 0; i < d_; ++i)
           if (i != skipped) d[at.scale] += s.d_phi[n * d_ + i] * s.c[n * d_ + i];
     } else {
@@ -297,14 +297,8 @@ class MatrixModel final : public Model {
     if (form_.f_free()) put('F', d.F);
     if (form_.v_free()) d.V.clear();
     form_.pull_back(parameters_, d, gradient);
-    if (at.scale >= 0 && has_tensor("value_scale")) gradient[scale_offset()] += sum[at.scale];
+    if (at.scale >= 0) gradient[form_.scale_offset()] += sum[at.scale];
     form_.hold_fixed(gradient);
-  }
-
-  int64_t scale_offset() const {
-    for (const TensorInfo& t : tensors_)
-      if (t.name == "value_scale") return t.offset;
-    return -1;
   }
 
   Metrics chunk_metrics(const MatrixPrompts& prompts, const Weights<T>& w, int64_t first, int64_t count, Scratch& s,

@@ -54,7 +54,8 @@ class Model {
 
   const std::vector<TensorInfo>& tensors() const { return tensors_; }
   const std::vector<double>& parameters() const { return parameters_; }
-  void set_parameters(std::span<const double> values);
+  std::span<double> mutable_parameters() { return parameters_; }
+  void set_parameters(std::span<const double> values);  // checked: the count, and finite
   const RecallLaw& law() const { return law_; }
   const Settings& settings() const { return settings_; }
   const kernels::InstructionSet& isa() const { return *isa_; }

@@ -36,6 +36,8 @@ class Parametrisation {
   bool v_free() const { return v_ >= 0; }
   bool u_free() const { return u_ >= 0; }
   bool f_free() const { return f_ >= 0; }
+  bool scale_trained() const { return scale_ >= 0 && tensors_[scale_].trained; }
+  int64_t scale_offset() const { return tensors_[scale_].offset; }
   // The tensor W, V, U or F where it is free.
   const TensorInfo& free_tensor(char name) const;
 

@@ -62,33 +62,29 @@ class Reader {
       for (int k = 0; k < 3; ++k) prompt.tau_query[k] = (*read[k])[q] + (z.size() > 1 ? (*read[k])[K + z[z.size() - 2]] : 0);
   }
 
-  // Groups of the tokens other than the answer and tau; the first is the absent ones.
+  // Groups of the tokens other than the answer and tau; one of them is the absent tokens.
   void group_tokens(int32_t label, int32_t answer) {
-    const int32_t N = tau_;
-    std::sort(present_.begin(), present_.end());
-    int64_t absent[2] = {answer == tau_ ? 0 : answer, answer == tau_ ? N : N - 1 - answer};  // below the answer, above it
-    if (answer == tau_) std::swap(absent[0], absent[1]);
+    const bool regular = answer != tau_;
+    int64_t absent = tau_ - (regular ? 1 : 0), absent_below = regular ? answer : tau_;
     for (int32_t j : present_) {
       if (j == tau_ || j == answer) continue;
-      --absent[j < answer ? 0 : 1];
+      --absent, absent_below -= j < answer;
       add(group_key(j), 1, j < answer);
     }
-    for (int side : {0, 1})
-      if (absent[side] > 0) add(PerClass{}, static_cast<double>(absent[side]), side == 0);
-    std::sort(groups.begin(), groups.end(), [](const TokenGroup& a, const TokenGroup& b) {
-      return std::tie(a.count, a.below_answer) < std::tie(b.count, b.below_answer);
-    });
-    prompt.label_group = label == answer && !prompt.answer_is_tau ? 0 : 1;
+    if (absent > 0) add(PerClass{}, static_cast<double>(absent), absent_below > 0);
+    std::sort(groups.begin(), groups.end(), [](const TokenGroup& a, const TokenGroup& b) { return a.count < b.count; });
+    prompt.label_group = label == answer && regular ? 0 : 1;
     if (label == answer || label == tau_) return;
     const PerClass key = group_key(label);
     for (size_t g = 0; g < groups.size(); ++g)
-      if (groups[g].count == key && groups[g].below_answer == (label < answer)) prompt.label_group = static_cast<int32_t>(2 + g);
+      if (groups[g].count == key) prompt.label_group = static_cast<int32_t>(2 + g);
   }
 
   void add(const PerClass& count, double multiplicity, bool below) {
     for (TokenGroup& group : groups)
-      if (group.count == count && group.below_answer == below) {
+      if (group.count == count) {
         group.multiplicity += multiplicity;
+        group.below_answer |= below;
         return;
       }
     groups.push_back({count, multiplicity, below});

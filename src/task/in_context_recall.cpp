@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "task/draw.hpp"
+#include "task/option_check.hpp"
 #include "task/recall_chain.hpp"
 #include "task/registry.hpp"
 
@@ -60,35 +61,10 @@ constexpr OptionDefault default_rows[] = {
     {"steps", "400"},
 };
 
-[[noreturn]] void fail_option(const std::string& key, const std::string& value, const std::string& allowed) {
-  fail(LAMINA_E_OPTION, key + " is " + value + ", must be " + allowed);
-}
-
 std::vector<int32_t> token_range(int64_t begin, int64_t end) {
   std::vector<int32_t> tokens(static_cast<size_t>(end - begin));
   std::iota(tokens.begin(), tokens.end(), static_cast<int32_t>(begin));
   return tokens;
-}
-
-// Throws unless there are `count` weights, none negative, with a positive finite sum.
-void check_weights(const char* key, std::span<const double> weights, int64_t count) {
-  double sum = 0;
-  for (size_t i = 0; i < weights.size(); ++i) {
-    if (!(weights[i] >= 0)) fail_option(key, number_text(weights[i]) + " at " + std::to_string(i), "finite and >= 0");
-    sum += weights[i];
-  }
-  if (static_cast<int64_t>(weights.size()) != count)
-    fail_option(key, "an array of " + std::to_string(weights.size()), "empty or an array of " + std::to_string(count));
-  if (!(sum > 0 && std::isfinite(sum))) fail_option(key, "an array with sum " + number_text(sum), "of positive, finite sum");
-}
-
-// weights / their sum, or the uniform law.
-std::vector<double> law_of(std::span<const double> weights, int64_t count) {
-  std::vector<double> law(weights.begin(), weights.end());
-  if (law.empty()) law.assign(static_cast<size_t>(count), 1);
-  const double sum = std::accumulate(law.begin(), law.end(), 0.0);
-  for (double& p : law) p /= sum;
-  return law;
 }
 
 class InContextRecall final : public Task {
@@ -184,9 +160,7 @@ void InContextRecall::check_sizes() const {
 
 void InContextRecall::make_laws() {
   const auto triggers = static_cast<int64_t>(law_.triggers.size()), outputs = static_cast<int64_t>(law_.outputs.size());
-  const std::vector<double>& trigger_weights = settings_.array("trigger_weights");
-  if (!trigger_weights.empty()) check_weights("trigger_weights", trigger_weights, triggers);
-  law_.trigger_law = law_of(trigger_weights, triggers);
+  law_.trigger_law = law_from_weights("trigger_weights", settings_.array("trigger_weights"), triggers);
   trigger_law_ = AliasTables(1, triggers);
   trigger_law_.set(0, law_.trigger_law);
 
@@ -202,8 +176,7 @@ void InContextRecall::make_laws() {
     output_law_ = AliasTables(triggers, outputs);
     for (int64_t q = 0; q < triggers; ++q) {
       const auto row = std::span(weights).subspan(static_cast<size_t>(shared ? 0 : q * outputs), static_cast<size_t>(outputs));
-      check_weights("output_weights", row, outputs);
-      const std::vector<double> law = law_of(row, outputs);
+      const std::vector<double> law = law_from_weights("output_weights", row, outputs);
       output_law_.set(q, law);
       law_.output_law.insert(law_.output_law.end(), law.begin(), law.end());
     }
@@ -219,8 +192,7 @@ void InContextRecall::make_chain() {
   // Tokens of [gap_begin, gap_end) never occur in the chain.
   const int64_t gap_end = neutral_begin_, gap_begin = gap_end - (filler_begin_ == neutral_begin_ ? std::ssize(law_.unseen) : 0);
   const auto without_gap = [&](std::span<const double> weights, const char* key) {
-    check_weights(key, weights, n);
-    std::vector<double> row(weights.begin(), weights.end());
+    std::vector<double> row = law_from_weights(key, weights, n);
     std::fill(row.begin() + gap_begin, row.begin() + gap_end, 0.0);
     if (std::all_of(row.begin(), row.end(), [](double w) { return w == 0; }))
       fail_option(key, "a law on unseen outputs alone", "positive on another token with unseen_filler=never");

@@ -27,23 +27,25 @@ RecallChain::RecallChain(int64_t vocabulary, int64_t triggers, double noise, Ali
 bool RecallChain::attempt(Random& random, int32_t query, std::span<const int32_t> answers, std::span<int32_t> row) const {
   const auto triggers = static_cast<int32_t>(triggers_), tau = static_cast<int32_t>(vocabulary_);
   const size_t last = row.size() - 1;  // z_H
-  const bool uniform = next_.empty();
-  // In the uniform chain a token does not depend on the one before it unless that is a trigger: all are drawn, and those after
-  // a trigger are replaced.
-  if (uniform) uniform_.fill(random, 0, row.subspan(1, last - 1));
   row[0] = first_.draw(0, random);
   bool answered = false;
-  for (size_t h = 1; h < last; ++h) {
-    const int32_t previous = row[h - 1];
-    if (previous < triggers) {
-      const bool noisy = random.bernoulli(noise_);
-      row[h] = noisy ? tau : answers[static_cast<size_t>(previous)];
-      answered |= previous == query && !noisy;
-    } else if (uniform) {
-      if (row[h] >= gap_begin_) row[h] += gap_length_;
-    } else {
-      row[h] = next_.draw(previous, random);
+  const auto after_trigger = [&](int32_t trigger) {
+    const bool noisy = random.bernoulli(noise_);
+    answered |= trigger == query && !noisy;
+    return noisy ? tau : answers[static_cast<size_t>(trigger)];
+  };
+  if (next_.empty()) {
+    // In the uniform chain a token does not depend on the one before it unless that is a trigger: all are drawn, and those
+    // after a trigger are replaced.
+    const std::span<int32_t> inner = row.subspan(1, last - 1);
+    uniform_.fill(random, 0, inner);
+    for (int32_t& token : inner) token += token >= gap_begin_ ? gap_length_ : 0;
+    for (size_t h = 1; h < last; ++h) {
+      if (row[h - 1] < triggers) row[h] = after_trigger(row[h - 1]);
     }
+  } else {
+    for (size_t h = 1; h < last; ++h)
+      row[h] = row[h - 1] < triggers ? after_trigger(row[h - 1]) : next_.draw(row[h - 1], random);
   }
   row[last] = query;
   return answered && row[last - 1] != query;

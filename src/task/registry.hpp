@@ -5,5 +5,6 @@
 namespace lamina {
 
 extern const TaskRow in_context_recall_row;  // in_context_recall.cpp
+extern const TaskRow text_recall_row;        // text_recall.cpp
 
 }  // namespace lamina
