@@ -321,6 +321,11 @@ LAMINA_API lamina_status lamina_trainer_run(lamina_trainer* trainer, int64_t ste
 /* One lock-free store: safe from any thread and from a signal handler; the run ends after the step under way. */
 LAMINA_API void lamina_trainer_stop(lamina_trainer* trainer);
 LAMINA_API lamina_status lamina_trainer_step(const lamina_trainer* trainer, int64_t* out); /* updates made so far */
+/* The task of the run; the caller's. After lamina_trainer_load it says how wide prompts and logits are. */
+LAMINA_API lamina_status lamina_trainer_task(const lamina_trainer* trainer, lamina_task** out);
+/* The value that holds for option `key` of the run's task, model or trainer, given or default, as text; numbers in the fewest
+ * digits that read back exactly, arrays separated by commas; borrowed. */
+LAMINA_API lamina_status lamina_trainer_option(const lamina_trainer* trainer, const char* key, const char** out);
 /* A copy of the model as it stands; the caller's. */
 LAMINA_API lamina_status lamina_trainer_model(const lamina_trainer* trainer, lamina_model** out);
 /* The recorded rows as they stand; the caller's, and unchanged by later steps. */

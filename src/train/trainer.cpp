@@ -124,6 +124,16 @@ void Trainer::on_progress(std::function<bool(const Progress&)> function, double 
   progress_seconds_ = seconds;
 }
 
+const OptionValue& Trainer::option(const std::string& key) const {
+  // The model may be the host's and made with other options; the keys that model and trainer share are the trainer's here.
+  const bool shared = key == "seed" || key == "threads";
+  for (const Settings* settings : {&task_->settings(), shared ? &settings_ : &model_->settings(), &settings_}) {
+    const auto found = settings->values().find(key);
+    if (found != settings->values().end()) return found->second;
+  }
+  fail(LAMINA_E_OPTION, "key is \"" + key + "\", must be an option of this run");
+}
+
 bool Trainer::due() const { return step_ % settings_.integer("record_every") == 0 || step_ == settings_.integer("steps"); }
 
 void Trainer::record(const Loss& loss) {
