@@ -7,6 +7,8 @@
 
 namespace lamina {
 
+__extension__ typedef unsigned __int128 Wide;
+
 // What a stream is for: streams with different purposes never share a number.
 enum class Purpose : uint64_t { train = 1, test = 2, unseen = 3, weights = 4, shuffle = 5, embedding = 6, construction = 7 };
 
@@ -35,8 +37,6 @@ class Random {
   double normal();
 
  private:
-  __extension__ typedef unsigned __int128 Wide;
-
   r123::Philox4x64::ctr_type counter_;
   r123::Philox4x64::key_type key_;
   r123::Philox4x64::ctr_type block_{};

@@ -38,34 +38,37 @@ __attribute__((noinline)) void gemm_tile(const Product<T>& p) {
   constexpr int w = width<T>;
   const Tail<T> tail(p.tail);
   Batch<T> sum[height][vectors];
-  for (int i = 0; i < height; ++i)
-    for (int j = 0; j < vectors; ++j) {
+  const auto for_each_sum = [](const auto& body) LAMINA_INLINE_LAMBDA {
+    unroll<height>([&](int i) LAMINA_INLINE_LAMBDA { unroll<vectors>([&](int j) LAMINA_INLINE_LAMBDA { body(i, j); }); });
+  };
+  for_each_sum([&](int i, int j) LAMINA_INLINE_LAMBDA { sum[i][j] = splat(T(0)); });
+  if (p.accumulate)
+    for_each_sum([&](int i, int j) LAMINA_INLINE_LAMBDA {
       const T* c = p.c + i * p.c_row + j * w;
-      sum[i][j] = !p.accumulate ? splat(T(0)) : partial && j == vectors - 1 ? load(c, tail) : load(c);
-    }
+      sum[i][j] = partial && j == vectors - 1 ? load(c, tail) : load(c);
+    });
 
   const T* a = p.a;
   const T* b = p.b;
   const int64_t a_row = p.a_row, a_col = p.a_col, b_row = p.b_row;
   for (int64_t l = p.k; l > 0; --l) {
     Batch<T> row[vectors];
-    for (int j = 0; j < vectors; ++j) row[j] = load(b + j * w);
-    for (int i = 0; i < height; ++i) {
+    unroll<vectors>([&](int j) LAMINA_INLINE_LAMBDA { row[j] = load(b + j * w); });
+    unroll<height>([&](int i) LAMINA_INLINE_LAMBDA {
       const Batch<T> x = splat(a[i * a_row]);
-      for (int j = 0; j < vectors; ++j) sum[i][j] = fma(x, row[j], sum[i][j]);
-    }
+      unroll<vectors>([&](int j) LAMINA_INLINE_LAMBDA { sum[i][j] = fma(x, row[j], sum[i][j]); });
+    });
     a += a_col;
     b += b_row;
   }
 
-  for (int i = 0; i < height; ++i)
-    for (int j = 0; j < vectors; ++j) {
-      T* c = p.c + i * p.c_row + j * w;
-      if (partial && j == vectors - 1)
-        store(c, sum[i][j], tail);
-      else
-        store(c, sum[i][j]);
-    }
+  for_each_sum([&](int i, int j) LAMINA_INLINE_LAMBDA {
+    T* c = p.c + i * p.c_row + j * w;
+    if (partial && j == vectors - 1)
+      store(c, sum[i][j], tail);
+    else
+      store(c, sum[i][j]);
+  });
 }
 
 // All rows of one panel, by the tallest tiles and then a shorter one.

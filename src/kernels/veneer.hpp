@@ -23,6 +23,15 @@
 namespace lamina::kernels {
 namespace {
 
+// body(0), ..., body(count - 1), unrolled before the compiler looks for registers: arrays of batches stay out of memory.
+template <int count, int first = 0, class Body>
+LAMINA_INLINE void unroll(const Body& body) {
+  if constexpr (first < count) {
+    body(first);
+    unroll<count, first + 1>(body);
+  }
+}
+
 #if defined(LAMINA_ARCH)
 template <class T>
 using Native = xsimd::batch<T, LAMINA_ARCH>;

@@ -20,7 +20,7 @@ void PackedUniform::fill(Random& random, int32_t base, std::span<int32_t> out) c
   const auto range = static_cast<uint64_t>(range_);
   uint64_t fraction[lanes];
   const auto next = [&](size_t lane) {
-    const auto product = static_cast<unsigned __int128>(fraction[lane]) * range;
+    const auto product = static_cast<Wide>(fraction[lane]) * range;
     fraction[lane] = static_cast<uint64_t>(product);
     return base + static_cast<int32_t>(product >> 64);
   };

@@ -41,7 +41,7 @@ class AliasTables {
   // weights [columns], finite, >= 0, with a positive sum.
   void set(int64_t row, std::span<const double> weights);
   int32_t draw(int64_t row, Random& random) const {
-    const auto product = static_cast<unsigned __int128>(random.word()) * static_cast<uint64_t>(columns_);
+    const auto product = static_cast<Wide>(random.word()) * static_cast<uint64_t>(columns_);
     const auto column = static_cast<int32_t>(product >> 64);
     const Entry& entry = entries_[static_cast<size_t>(row * columns_ + column)];
     return static_cast<uint32_t>(static_cast<uint64_t>(product) >> 32) < entry.threshold ? column : entry.alias;
