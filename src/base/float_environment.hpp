@@ -7,13 +7,18 @@ namespace lamina {
 
 class FloatEnvironment {
  public:
-  FloatEnvironment();   // saves the caller's, sets the default
-  ~FloatEnvironment();  // puts the caller's back
+  FloatEnvironment() { enter(); }
+  ~FloatEnvironment() { leave(); }
   FloatEnvironment(const FloatEnvironment&) = delete;
   FloatEnvironment& operator=(const FloatEnvironment&) = delete;
 
+  // The scope, interrupted around a call back into the host: leave() puts the host's environment back, enter() saves what the
+  // host made of it and sets the default again.
+  void enter();
+  void leave();
+
  private:
-  uint64_t control_;
+  uint64_t control_ = 0;
   uint16_t x87_ = 0;
 };
 

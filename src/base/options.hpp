@@ -53,12 +53,12 @@ class Settings {
   Settings() = default;
   Settings(std::span<const OptionRow> rows, const Options& options, std::span<const OptionDefault> defaults = {});
 
-  double number(const char* key) const;             // number and integer rows
-  int64_t integer(const char* key) const;           // integer rows
-  const std::string& text(const char* key) const;   // word and text rows
+  double number(const char* key) const;            // number and integer rows
+  int64_t integer(const char* key) const;          // integer rows
+  const std::string& text(const char* key) const;  // word and text rows
   const std::vector<double>& array(const char* key) const;
   bool is(const char* key, const char* word) const { return text(key) == word; }
-  bool given(const char* key) const;                // set by the user
+  bool given(const char* key) const;  // set by the user
   const std::map<std::string, OptionValue>& values() const { return values_; }
 
  private:

@@ -7,6 +7,8 @@
 
 namespace lamina {
 
+__extension__ typedef unsigned __int128 Wide;
+
 // What a stream is for: streams with different purposes never share a number.
 enum class Purpose : uint64_t { train = 1, test = 2, unseen = 3, weights = 4, shuffle = 5, embedding = 6, construction = 7 };
 
@@ -28,7 +30,7 @@ class Random {
   double uniform() { return static_cast<double>(word() >> 11) * 0x1p-53; }
   // Uniform on 0..bound-1, bias below bound 2^-64.
   int64_t below(int64_t bound) {
-    return static_cast<int64_t>((static_cast<unsigned __int128>(word()) * static_cast<uint64_t>(bound)) >> 64);
+    return static_cast<int64_t>((static_cast<Wide>(word()) * static_cast<uint64_t>(bound)) >> 64);
   }
   bool bernoulli(double probability) { return uniform() < probability; }
   // Standard normal by inversion (Wichura, AS 241), relative error 1e-15; one word each.

@@ -8,13 +8,15 @@
 #pragma once
 #include <cstdint>
 
-namespace lamina::kernels {
+#include "kernels/attention_table.hpp"
 
-enum class Map : int32_t { softmax = 1, linear = 2, relu = 3 };  // as LAMINA_SOFTMAX, ...
+namespace lamina::kernels {
 
 // Row lengths of grids are padded to this many elements: the number of virtual lanes.
 inline constexpr int64_t lanes = 16;
-inline constexpr int64_t padded(int64_t n) { return (n + lanes - 1) / lanes * lanes; }
+inline constexpr int64_t padded(int64_t n) {
+  return (n + lanes - 1) / lanes * lanes;
+}
 
 template <class T>
 struct Table {
@@ -31,14 +33,14 @@ struct Table {
   // sum16 of x[0..n-1].
   T (*sum)(int64_t n, const T* x);
 
-  // Cross-entropy of one row of logits x[n]: loss = lse(x) - x[label]; r = softmax(x) - unit(label), where r[label] is minus the
-  // sum of the other probabilities (never 1 - p). With M = max x, E_j = exp(x_j - M), O = sum16 of E_j, j != label:
-  // loss = log1p(O) if x[label] = M, else log(E_label + O) + M - x[label]. r may be NULL.
+  // Cross-entropy of one row of logits x[n]: loss = lse(x) - x[label]; r = softmax(x) - unit(label), where r[label] is minus
+  // the sum of the other probabilities (never 1 - p). With M = max x, E_j = exp(x_j - M), O = sum16 of E_j, j != label: loss =
+  // log1p(O) if x[label] = M, else log(E_label + O) + M - x[label]. r may be NULL.
   T (*cross_entropy)(int64_t n, const T* x, int64_t label, T* r);
 
   // Attention of one query over a prompt in token space. The prompt is a grid of counts: n[i,j] positions have previous token i
-  // and current token j (local numbers), i < rows, j < stride, stride a multiple of `lanes`, columns past the tokens have count 0.
-  // Score of a position S[i,j] = u[j] + v[i].  A[i,j] = n[i,j] map(S[i,j]), for softmax divided by the sum over the grid
+  // and current token j (local numbers), i < rows, j < stride, stride a multiple of `lanes`, columns past the tokens have count
+  // 0. Score of a position S[i,j] = u[j] + v[i].  A[i,j] = n[i,j] map(S[i,j]), for softmax divided by the sum over the grid
   // (maximum over n > 0 subtracted). Outputs: A [rows, stride] and its marginals
   //   c_current[j] = sum_i A[i,j] (i ascending),  c_previous[i] = sum16_j A[i,j].
   void (*pair_forward)(Map map, int64_t rows, int64_t stride, const uint16_t* n, const T* u, const T* v, T* a, T* c_current,
@@ -48,6 +50,9 @@ struct Table {
   //   g_current[j] = sum_i dS[i,j],  g_previous[i] = sum16_j dS[i,j].
   void (*pair_backward)(Map map, int64_t rows, int64_t stride, const uint16_t* n, const T* u, const T* v, const T* a,
                         const T* d_current, const T* d_previous, T* g_current, T* g_previous);
+
+  // Steps of attention on tiles of scores.
+  AttentionTable<T> attention;
 };
 
 struct InstructionSet {

@@ -54,7 +54,8 @@ class Model {
 
   const std::vector<TensorInfo>& tensors() const { return tensors_; }
   const std::vector<double>& parameters() const { return parameters_; }
-  void set_parameters(std::span<const double> values);
+  std::span<double> mutable_parameters() { return parameters_; }
+  void set_parameters(std::span<const double> values);  // checked: the count, and finite
   const RecallLaw& law() const { return law_; }
   const Settings& settings() const { return settings_; }
   const kernels::InstructionSet& isa() const { return *isa_; }
@@ -64,11 +65,11 @@ class Model {
 
   // weights [count] sum to 1 (empty: all equal). Labels are scored; answers fix the soft loss.
   virtual std::unique_ptr<CompiledPrompts> compile(const Prompts& prompts, std::span<const double> weights, const Team& team) const = 0;
-  // gradient [parameters] may be null; entries of held tensors are 0.
-  virtual Loss loss_and_gradient(const CompiledPrompts& prompts, const Team& team, double* gradient) const = 0;
+  // gradient [parameters] may be null; entries of held tensors are 0. The excess is computed only where it is asked for.
+  virtual Loss loss_and_gradient(const CompiledPrompts& prompts, const Team& team, double* gradient, bool with_excess) const = 0;
   virtual Metrics measure(const CompiledPrompts& prompts, const Team& team) const = 0;
-  virtual void logits(std::span<const int32_t> prompt, LogitPart part, double* out) const = 0;
-  virtual void attention(std::span<const int32_t> prompt, double* weights) const = 0;
+  // Logits [count, K] of a part and attention weights [count, length] for prompts of any length; either may be null.
+  virtual void forward(const Prompts& prompts, LogitPart part, double* logits, double* weights) const = 0;
 
  protected:
   std::vector<TensorInfo> tensors_;

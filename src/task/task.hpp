@@ -31,14 +31,16 @@ struct Prompts {
 struct RecallLaw {
   enum class Sampler { s1, s2, s3, other };
   Sampler sampler = Sampler::other;
-  int64_t vocabulary = 0;             // N; tau = N
-  int64_t length = 0;                 // H; -1 for an infinite prompt
-  double noise = 0;                   // alpha
-  int64_t occurrences = 0;            // m_max of S1 and S3
-  std::vector<int32_t> triggers;      // Q
-  std::vector<double> trigger_law;    // P_Q, sums to 1
-  std::vector<int32_t> outputs;       // O, training
-  std::vector<int32_t> unseen;        // O_test
+  int64_t vocabulary = 0;           // N; tau = N
+  int64_t length = 0;               // H; -1 for an infinite prompt
+  double noise = 0;                 // alpha
+  int64_t occurrences = 0;          // m_max of S1 and S3
+  std::vector<int32_t> triggers;    // Q
+  std::vector<double> trigger_law;  // P_Q, sums to 1
+  std::vector<int32_t> outputs;     // O, training
+  std::vector<int32_t> unseen;      // O_test
+  std::vector<double> output_law;   // P_O(.|q) [triggers, outputs], rows sum to 1; empty: uniform
+  int64_t chain_tokens = 0;         // S2 with the uniform bigram law: how many tokens it is uniform over; 0: given laws
 };
 
 class Task {

@@ -13,7 +13,7 @@ class Objective {
  public:
   virtual ~Objective() = default;
   // Loss and gradient for update number `step`, a function of the step and the model's parameters alone.
-  virtual Loss loss_and_gradient(const Model& model, int64_t step, double* gradient) = 0;
+  virtual Loss loss_and_gradient(const Model& model, int64_t step, double* gradient, bool with_excess) = 0;
   // Metrics over what the objective reads at `step`.
   virtual Metrics measure(const Model& model, int64_t step) = 0;
 };

@@ -17,6 +17,8 @@
 
 namespace lamina {
 
+class Evaluation;
+
 struct Progress {
   int64_t step = 0, steps = 0;
   double loss = 0, excess = 0, seconds = 0, steps_per_second = 0;
@@ -26,6 +28,7 @@ class Trainer {
  public:
   // model may be null: one is made from the options. Throws Error.
   Trainer(std::shared_ptr<const Task> task, const Model* model, const Options& options);
+  ~Trainer();
 
   void watch(const std::string& probe);
   // The function returns false to cancel.
@@ -43,8 +46,12 @@ class Trainer {
   static std::unique_ptr<Trainer> load(const std::string& path, std::shared_ptr<const Task> task);
 
  private:
-  void record(const Loss& loss);
+  void choose_probes();
+  void add_probe(const std::string& name);
   void build_columns();
+  bool due() const;  // whether the present step has a row in the trajectory
+  void record(const Loss& loss);
+  bool finite(const Loss& loss) const;
 
   std::shared_ptr<const Task> task_;
   Options options_;       // as given, for the checkpoint
@@ -53,13 +60,14 @@ class Trainer {
   std::unique_ptr<Model> model_;
   std::unique_ptr<Objective> objective_;
   std::unique_ptr<Optimiser> optimiser_;
+  std::unique_ptr<Evaluation> evaluation_;
   std::vector<const ProbeRow*> probes_;
   std::shared_ptr<Trajectory> trajectory_;
   std::vector<double> gradient_;
   std::function<bool(const Progress&)> progress_;
   double progress_seconds_ = 0;
   double seconds_ = 0;
-  int64_t step_ = 0;
+  int64_t step_ = 0, recorded_ = -1;
   std::atomic<bool> stop_{false};
 };
 

@@ -1,0 +1,195 @@
+// Checks of the arrays of a call.
+#include "attention/arrays.hpp"
+
+#include <algorithm>
+#include <string>
+
+#include "attention/scratch.hpp"
+#include "base/error.hpp"
+
+namespace lamina::attention {
+namespace {
+
+__extension__ typedef __int128 Wide;  // sums of products of strides and extents never overflow
+
+struct Extents {
+  int64_t n[4];
+  bool empty() const { return n[0] == 0 || n[1] == 0 || n[2] == 0 || n[3] == 0; }
+};
+
+std::string text(int64_t value) { return std::to_string(value); }
+// name and the parts of the sentence, in a row
+template <class... Parts>
+[[noreturn]] void fail_array(const char* name, const Parts&... parts) {
+  std::string what = name;
+  (what.append(parts), ...);
+  fail(LAMINA_E_ARGUMENT, what);
+}
+
+// The byte ranges of one call. Fixed room: a call allocates nothing.
+class Ranges {
+ public:
+  // Bytes low <= address < high of [first, first + reach] elements, `first` at or before the data pointer.
+  void add(const char* name, const void* data, Wide before, Wide after, int64_t bytes, bool output) {
+    const Wide start = reinterpret_cast<uintptr_t>(data);
+    const Wide low = start + before * bytes, high = start + (after + 1) * bytes;
+    if (low < 0 || high > static_cast<Wide>(UINTPTR_MAX))
+      fail_array(name, ".stride: elements outside the address space, must be within it");
+    range_[count_++] = {name, static_cast<uintptr_t>(low), static_cast<uintptr_t>(high), output};
+  }
+  void check_overlaps() const {
+    for (int i = 0; i < count_; ++i)
+      for (int j = 0; j < i; ++j) {
+        const Range &x = range_[i], &y = range_[j];
+        if ((x.output || y.output) && x.low < y.high && y.low < x.high)
+          fail_array(x.output ? x.name : y.name, " overlaps ", x.output ? y.name : x.name, ", must not");
+      }
+  }
+
+ private:
+  struct Range {
+    const char* name;
+    uintptr_t low, high;
+    bool output;
+  };
+  Range range_[24];
+  int count_ = 0;
+};
+
+class Checker {
+ public:
+  explicit Checker(const Plan& plan) : plan_(plan) {}
+
+  void input(const char* name, const lamina_input& x, const Extents& extents, bool required, int64_t bytes) {
+    if (present(name, x.data, extents, required, bytes)) add(name, x.data, x.stride, extents, bytes, false);
+  }
+  void input(const char* name, const lamina_input& x, const Extents& extents, bool required) {
+    input(name, x, extents, required, plan_.element_bytes());
+  }
+  void output(const char* name, const lamina_output& x, const Extents& extents, bool required) {
+    const int64_t bytes = plan_.element_bytes();
+    if (!present(name, x.data, extents, required, bytes)) return;
+    check_distinct(name, x.stride, extents);
+    add(name, x.data, x.stride, extents, bytes, true);
+  }
+  // An array that the plan does not know about may not be given: it would be ignored.
+  void planned(const char* name, const void* data, uint32_t flag, const char* flag_name) {
+    if (data && !plan_.has(flag)) fail_array(name, ".data is given, must be NULL in a plan without ", flag_name);
+  }
+  void lengths(const char* name, const int64_t* values, int64_t most) {
+    if (!plan_.has(LAMINA_WITH_LENGTHS)) {
+      if (values) fail_array(name, " is given, must be NULL in a plan without LAMINA_WITH_LENGTHS");
+      return;
+    }
+    if (plan_.n == 0) return;
+    if (!values) fail_array(name, " is NULL, must point to ", text(plan_.n), " lengths");
+    aligned(name, values, 8);
+    for (int64_t b = 0; b < plan_.n; ++b)
+      if (values[b] < 0 || values[b] > most)
+        fail_array(name, "[", text(b), "] is ", text(values[b]), ", must be 0..", text(most));
+    ranges_.add(name, values, 0, plan_.n - 1, 8, false);
+  }
+  void number(const char* name, const double* value) {
+    if (!value) return;
+    aligned(name, value, 8);
+    ranges_.add(name, value, 0, 0, 8, true);
+  }
+  void workspace(const void* memory, size_t bytes, size_t needed) {
+    if (!memory) return;
+    if (bytes < needed)
+      fail_array("workspace_bytes", " is ", std::to_string(bytes), ", must be at least ", std::to_string(needed));
+    aligned("workspace", memory, alignment);
+    if (needed > 0) ranges_.add("workspace", memory, 0, static_cast<Wide>(needed) - 1, 1, true);
+  }
+  void finish() const { ranges_.check_overlaps(); }
+
+ private:
+  bool present(const char* name, const void* data, const Extents& extents, bool required, int64_t bytes) {
+    if (extents.empty()) return false;
+    if (!data && required)
+      fail_array(name, ".data is NULL, must point to [", text(extents.n[0]), ", ", text(extents.n[1]), ", ", text(extents.n[2]), ", ",
+                 text(extents.n[3]), "] elements");
+    if (data) aligned(name, data, static_cast<size_t>(bytes));
+    return data != nullptr;
+  }
+  void aligned(const char* name, const void* data, size_t bytes) {
+    const uintptr_t address = reinterpret_cast<uintptr_t>(data);
+    if (address % bytes != 0)
+      fail_array(name, " is at address ", std::to_string(address), ", must be a multiple of ", std::to_string(bytes));
+  }
+  void add(const char* name, const void* data, const int64_t* stride, const Extents& extents, int64_t bytes, bool output) {
+    Wide before = 0, after = 0;
+    for (int k = 0; k < 4; ++k) {
+      const Wide reach = static_cast<Wide>(stride[k]) * (extents.n[k] - 1);
+      (reach < 0 ? before : after) += reach;
+    }
+    ranges_.add(name, data, before, after, bytes, output);
+  }
+  // No two elements of an output at one place: taken in ascending order, each stride steps over all that the smaller ones reach.
+  void check_distinct(const char* name, const int64_t* stride, const Extents& extents) {
+    int order[4] = {0, 1, 2, 3};
+    std::sort(order, order + 4, [&](int x, int y) { return stride[x] < stride[y]; });
+    Wide reach = 0;
+    for (const int k : order) {
+      if (extents.n[k] == 1) continue;
+      if (stride[k] <= reach)
+        fail_array(name, ".stride[", text(k), "] is ", text(stride[k]), ", must be at least ",
+                   text(static_cast<int64_t>(std::min<Wide>(reach + 1, INT64_MAX))), " so that no two elements share a place");
+      reach += static_cast<Wide>(stride[k]) * (extents.n[k] - 1);
+    }
+  }
+
+  const Plan& plan_;
+  Ranges ranges_;
+};
+
+// What both directions read.
+void check_inputs(Checker& check, const Plan& p, const lamina_attention_arrays& a) {
+  if (a.reserved != 0) fail_array("arrays.reserved", " is ", text(a.reserved), ", must be 0");
+  check.input("q", a.q, {p.n, p.H, p.L_q, p.d}, true);
+  check.input("k", a.k, {p.n, p.H_kv, p.L_k, p.d}, true);
+  check.input("v", a.v, {p.n, p.H_kv, p.L_k, p.d_v}, true);
+  const Extents square = {p.n, p.H, p.L_q, p.L_k};
+  check.planned("bias", a.bias.data, LAMINA_WITH_BIAS, "LAMINA_WITH_BIAS");
+  if (p.has(LAMINA_WITH_BIAS)) check.input("bias", a.bias, square, true);
+  check.planned("mask", a.mask.data, LAMINA_WITH_MASK, "LAMINA_WITH_MASK");
+  if (p.has(LAMINA_WITH_MASK)) check.input("mask", a.mask, square, true, 1);
+  check.lengths("query_lengths", a.query_lengths, p.L_q);
+  check.lengths("key_lengths", a.key_lengths, p.L_k);
+}
+
+}  // namespace
+
+void check_forward(const Plan& p, const lamina_attention_arrays& a, const void* workspace, size_t workspace_bytes) {
+  Checker check(p);
+  check_inputs(check, p, a);
+  check.output("o", a.o, {p.n, p.H, p.L_q, p.d_v}, true);
+  check.planned("lse", a.lse.data, LAMINA_WITH_LSE, "LAMINA_WITH_LSE");
+  check.output("lse", a.lse, {p.n, p.H, p.L_q, 1}, false);
+  check.planned("weights", a.weights.data, LAMINA_WITH_WEIGHTS, "LAMINA_WITH_WEIGHTS");
+  check.output("weights", a.weights, {p.n, p.H, p.L_q, p.L_k}, false);
+  check.planned("scores", a.scores.data, LAMINA_WITH_SCORES, "LAMINA_WITH_SCORES");
+  check.output("scores", a.scores, {p.n, p.H, p.L_q, p.L_k}, false);
+  check.workspace(workspace, workspace_bytes, p.workspace(LAMINA_FORWARD));
+  check.finish();
+}
+
+void check_backward(const Plan& p, const lamina_attention_arrays& a, const void* workspace, size_t workspace_bytes) {
+  Checker check(p);
+  check_inputs(check, p, a);
+  check.input("d_o", a.d_o, {p.n, p.H, p.L_q, p.d_v}, true);
+  check.planned("d_lse", a.d_lse.data, LAMINA_WITH_LSE, "LAMINA_WITH_LSE");
+  check.input("d_lse", a.d_lse, {p.n, p.H, p.L_q, 1}, false);
+  check.planned("d_weights", a.d_weights.data, LAMINA_WITH_WEIGHTS, "LAMINA_WITH_WEIGHTS");
+  check.input("d_weights", a.d_weights, {p.n, p.H, p.L_q, p.L_k}, false);
+  check.output("d_q", a.d_q, {p.n, p.H, p.L_q, p.d}, false);
+  check.output("d_k", a.d_k, {p.n, p.H_kv, p.L_k, p.d}, false);
+  check.output("d_v", a.d_v, {p.n, p.H_kv, p.L_k, p.d_v}, false);
+  check.planned("d_bias", a.d_bias.data, LAMINA_WITH_BIAS, "LAMINA_WITH_BIAS");
+  check.output("d_bias", a.d_bias, {p.n, p.H, p.L_q, p.L_k}, false);
+  check.number("d_scale", a.d_scale);
+  check.workspace(workspace, workspace_bytes, p.workspace(LAMINA_BACKWARD));
+  check.finish();
+}
+
+}  // namespace lamina::attention

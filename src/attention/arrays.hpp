@@ -1,0 +1,32 @@
+// The arrays of a call: checked before any write, then read as one matrix per head.
+#pragma once
+#include "attention/attention.hpp"
+
+namespace lamina::attention {
+
+// Throws Error naming the argument: what is required and absent, given and not planned, misaligned, out of the address space,
+// overlapping (byte ranges of outputs, the workspace among them, with any other array), lengths out of range.
+void check_forward(const Plan& plan, const lamina_attention_arrays& arrays, const void* workspace, size_t workspace_bytes);
+void check_backward(const Plan& plan, const lamina_attention_arrays& arrays, const void* workspace, size_t workspace_bytes);
+
+// One head of an array: element (row, col) at data + row * row_stride + col * col_stride; data nullptr: absent.
+template <class T>
+struct Matrix {
+  T* data = nullptr;
+  int64_t row = 0, col = 0;
+  explicit operator bool() const { return data != nullptr; }
+  T* at(int64_t i, int64_t f = 0) const { return data + i * row + f * col; }
+};
+
+template <class T>
+Matrix<const T> head(const lamina_input& x, int64_t b, int64_t h) {
+  if (!x.data) return {};
+  return {static_cast<const T*>(x.data) + b * x.stride[0] + h * x.stride[1], x.stride[2], x.stride[3]};
+}
+template <class T>
+Matrix<T> head(const lamina_output& x, int64_t b, int64_t h) {
+  if (!x.data) return {};
+  return {static_cast<T*>(x.data) + b * x.stride[0] + h * x.stride[1], x.stride[2], x.stride[3]};
+}
+
+}  // namespace lamina::attention

@@ -1,0 +1,76 @@
+// Attention of one layer, forward and backward: the notation of this folder, the plan, the two calls.
+//
+// For n sequences and H heads (head h reads key head h / group, group = H / H_kv), one head of one sequence is
+//   Q [L_q, d]   K [L_k, d]   V [L_k, d_v]
+//   S[i,j] = scale sum_f Q[i,f] K[j,f] + bias[i,j]   over the keys j that query i sees
+//   P[i,j] = w(S[i,j]) / N_i      softmax: w = exp, N_i = sum_j w;  linear: w = S;  relu: w = max(S, 0);
+//                                 N_i = 1, the number of keys seen, or the row sum sum_j w
+//   O[i,:] = sum_j P[i,j] V[j,:]
+// dA is the derivative of the loss with respect to A; the loss is sum O . dO + sum lse . dlse + sum P . dP:
+//   G[i,j]  = dO[i,:] . V[j,:] + dP[i,j]
+//   dS[i,j] = P (G - D_i + dlse_i)       softmax
+//           = w'(S) (G - D_i) / N_i      linear, relu;   D_i = sum_j P G where N_i is a row sum, else 0
+//   dV = P^T dO    dQ = scale dS K    dK = scale dS^T Q    dbias = dS    dscale = sum_i Q_i . (dS K)_i
+//
+// A block is a few queries; a tile is a block against a chunk of keys. A tile is stored key by key: element (j, i) stands at
+// j * stride + i, so that rows of Q^T are what the product reads in vectors, and a query is one lane of every vector.
+//
+// Order of summation (the bits): Q K and dO V over features ascending, one chain of fma; row sums in 16 virtual lanes inside a
+// chunk of keys (key j in lane j mod 16, then a tree), then over chunks ascending; P V summed inside a chunk, then over chunks;
+// dQ over keys, dK and dV over (head of the group, query) ascending, one chain each. Blocks and chunks depend on the element
+// type alone, so no bit depends on the batch, the strides, the threads or the instruction set.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "base/parallel.hpp"
+#include "kernels/kernels.hpp"
+#include "lamina/lamina.h"
+
+namespace lamina::attention {
+
+enum class Normaliser : int32_t { none = 1, visible = 2, row_sum = 3 };  // as LAMINA_NORMALISE_*
+
+// Everything about a call but the pointers, every default resolved. Immutable: any number of threads may run it at once.
+class Plan {
+ public:
+  // Throws Error naming the field, its value and what is allowed. Strings and pointers of `spec` are not kept, the allocator is.
+  explicit Plan(const lamina_attention_spec& spec);
+
+  bool f64 = true;
+  kernels::Map map = kernels::Map::softmax;
+  Normaliser normaliser = Normaliser::row_sum;
+  uint32_t flags = 0;
+  int32_t causal = LAMINA_CAUSAL_NONE;
+  int64_t n = 0, H = 0, H_kv = 0, L_q = 0, L_k = 0, d = 0, d_v = 0;
+  int64_t group = 1;               // heads that share one key head
+  int64_t left = -1, right = -1;   // the window; -1: no limit
+  double scale = 1, relu_at_zero = 0;
+  const kernels::InstructionSet* isa = nullptr;
+  lamina_allocator allocator = {};  // of the host: for callers of the engine, which itself calls no host
+
+  bool has(uint32_t flag) const { return (flags & flag) != 0; }
+  int64_t element_bytes() const { return f64 ? 8 : 4; }
+
+  int64_t query_block, key_chunk;  // queries of a block, keys of a tile
+  int64_t blocks() const { return (L_q + query_block - 1) / query_block; }
+  int64_t chunks() const { return (L_k + key_chunk - 1) / key_chunk; }
+  bool keep_tiles;                 // backward: all tiles of a block fit the panel, nothing is computed twice
+  bool by_head;                    // backward: one sweep gives dQ, dK, dV of a key head (else one over blocks, one over chunks)
+  int slots;                       // threads that can work at once: copies of the scratch
+
+  const Team& team() const { return *team_; }
+  // Bytes that one call in `direction` (LAMINA_FORWARD, LAMINA_BACKWARD) needs.
+  size_t workspace(int32_t direction) const;
+
+ private:
+  std::unique_ptr<Team> team_;
+  size_t forward_bytes_ = 0, backward_bytes_ = 0;
+};
+
+// Run a plan. The arrays are checked before any write (arrays.cpp); workspace nullptr: allocated here and released.
+void forward(const Plan& plan, const lamina_attention_arrays& arrays, void* workspace, size_t workspace_bytes);
+void backward(const Plan& plan, const lamina_attention_arrays& arrays, void* workspace, size_t workspace_bytes);
+
+}  // namespace lamina::attention

@@ -1,0 +1,345 @@
+// Attention backward, the mirror of forward.cpp: P is made again from q, k and bias, block of queries by block, then its
+// adjoints. One sweep per key head where dK and dV of a head fit the cache, else one over blocks (dQ) and one over chunks (dK, dV);
+// each sum has the same order in both, so the bits are the same.
+#include "attention/call.hpp"
+
+namespace lamina::attention {
+namespace {
+
+using kernels::Map;
+using kernels::padded;
+
+// Scratch of one thread.
+template <class T>
+struct Scratch {
+  T *q_t, *do_t;                     // Q^T [d, stride], dO^T [d_v, stride]
+  T *q, *d_o, *k;                    // rows with contiguous features
+  T* room;                           // a tile: bias, then dP
+  T *s, *g;                          // tiles of a block: one, or all (plan.keep_tiles)
+  uint16_t* visible;                 // likewise
+  bool* hidden;                      // of each of these tiles: whether `visible` counts
+  T *dq, *dk, *dv;                   // sums of a block [query_block], of a head [L_k] (plan.by_head) or of a chunk
+  T *m, *m_any, *sum, *sum_any, *d;  // maximum of S, sum of P, sum of P G; _any: written and not read
+  T *divisor, *shift;                // N (softmax: 1/N) and D - dlse
+  int64_t* seen;                     // keys seen
+
+  Scratch(const Plan& plan, Carver& carver) {
+    const int64_t stride = padded(plan.query_block), d_row = padded(plan.d), dv_row = padded(plan.d_v), keys = plan.key_chunk;
+    const int64_t tiles = plan.keep_tiles ? plan.chunks() : 1, summed_keys = plan.by_head ? plan.L_k : keys;
+    q_t = carver.take<T>(plan.d, stride);
+    do_t = carver.take<T>(plan.d_v, stride);
+    q = carver.take<T>(plan.query_block, d_row);
+    d_o = carver.take<T>(plan.query_block, dv_row);
+    k = carver.take<T>(keys, d_row);
+    room = carver.take<T>(plan.flags & (LAMINA_WITH_BIAS | LAMINA_WITH_WEIGHTS) ? keys : 0, stride);
+    s = carver.take<T>(tiles * keys, stride);
+    g = carver.take<T>(tiles * keys, stride);
+    visible = carver.take<uint16_t>(tiles * keys, stride);
+    hidden = carver.take<bool>(tiles);
+    dq = carver.take<T>(plan.query_block, d_row);
+    dk = carver.take<T>(summed_keys, d_row);
+    dv = carver.take<T>(summed_keys, dv_row);
+    for (T** row : {&m, &m_any, &sum, &sum_any, &d, &divisor, &shift}) *row = carver.take<T>(stride);
+    seen = carver.take<int64_t>(stride);
+  }
+};
+
+// What the threads of one call share.
+template <class T>
+struct Shared {
+  T* rows;         // m, divisor, shift of every block (unless plan.by_head) [n, H, blocks, 3, stride]
+  double* dscale;  // of every block [n, H, blocks]
+  Shared(const Plan& plan, Carver& carver) {
+    rows = carver.take<T>(plan.by_head ? 0 : plan.n * plan.H * plan.blocks(), 3 * padded(plan.query_block));
+    dscale = carver.take<double>(plan.n * plan.H, plan.blocks());
+  }
+};
+
+template <class T>
+size_t scratch_bytes(const Plan& plan) {
+  Carver carver;
+  Scratch<T>(plan, carver);
+  return carver.bytes();
+}
+
+// A block of queries of one head, loaded.
+template <class T>
+struct Queries {
+  int64_t b, h, index;
+  Head<T> head;
+  Block block;
+  Matrix<const T> d_lse, d_weights;
+  Matrix<T> d_bias;
+  Rows<T> q, d_o;
+
+  // 1. Q^T [d, stride], dO^T [d_v, stride], and their rows
+  Queries(const Call<T>& call, const Scratch<T>& w, int64_t b_, int64_t h_, int64_t index_)
+      : b(b_),
+        h(h_),
+        index(index_),
+        head(call, b, h),
+        block(call.plan, head.band, index),
+        d_lse(attention::head<T>(call.arrays.d_lse, b, h)),
+        d_weights(attention::head<T>(call.arrays.d_weights, b, h)),
+        d_bias(attention::head<T>(call.arrays.d_bias, b, h)) {
+    const Matrix<const T> cotangent = attention::head<T>(call.arrays.d_o, b, h);
+    call.step.transpose(block.rows, call.plan.d, head.q.at(block.i0), head.q.row, head.q.col, w.q_t, block.stride);
+    call.step.transpose(block.rows, call.plan.d_v, cotangent.at(block.i0), cotangent.row, cotangent.col, w.do_t, block.stride);
+    q = contiguous(head.q, block.i0, block.rows, call.plan.d, w.q);
+    d_o = contiguous(cotangent, block.i0, block.rows, call.plan.d_v, w.d_o);
+  }
+};
+
+template <class T>
+class Backward {
+ public:
+  Backward(const Call<T>& call, const Scratch<T>& scratch, const Shared<T>& shared)
+      : call_(call), plan_(call.plan), w_(scratch), shared_(shared), d_row_(padded(plan_.d)), dv_row_(padded(plan_.d_v)) {}
+
+  // plan.by_head: all gradients of one key head and of the heads that read it.
+  void key_head(int64_t b, int64_t group) {
+    std::fill_n(w_.dk, plan_.L_k * d_row_, T(0));
+    std::fill_n(w_.dv, plan_.L_k * dv_row_, T(0));
+    for (int64_t h = group * plan_.group; h < (group + 1) * plan_.group; ++h)
+      for (int64_t index = 0; index < plan_.blocks(); ++index) query_block(b, h, index);
+    write_keys(b, group, 0, plan_.L_k);
+  }
+
+  // dQ, dbias, dscale of one block; plan.by_head: adds to dK, dV; else leaves its statistics for key_chunk.
+  void query_block(int64_t b, int64_t h, int64_t index) {
+    const Queries<T> x(call_, w_, b, h, index);
+    if (x.d_bias) fill(x.d_bias, x.block.i0, x.block.planned, plan_.L_k, T(0));
+    const bool kept = statistics(x);
+    std::fill_n(w_.dq, x.block.rows * d_row_, T(0));
+    for_each_tile(x, [&](Tile<T>& tile) {
+      if (!kept) recompute(x, tile, plan_.normaliser == Normaliser::none ? w_.seen : nullptr);
+      gradient(x, tile);
+      if (x.d_bias) put_tile(x.d_bias, x.block, tile, tile.g);
+      if (plan_.by_head) add_keys(x, tile, tile.j0);
+      // 4. dQ += dS K
+      const Rows<T> k = contiguous(x.head.k, tile.j0, tile.keys, plan_.d, w_.k);
+      visible_product(call_, tile.visible, x.block.rows, plan_.d, tile.keys, tile.g, 1, x.block.stride, k.data, k.row, w_.dq,
+                      d_row_, true);
+    });
+    write_queries(x);
+  }
+
+  // dK, dV of one chunk of keys, from the statistics of all blocks.
+  void key_chunk(int64_t b, int64_t group, int64_t j0) {
+    std::fill_n(w_.dk, plan_.key_chunk * d_row_, T(0));
+    std::fill_n(w_.dv, plan_.key_chunk * dv_row_, T(0));
+    const Band band = call_.band(b);
+    for (int64_t h = group * plan_.group; h < (group + 1) * plan_.group && j0 < band.keys(); ++h)
+      for (int64_t index = 0; index < plan_.blocks(); ++index) {
+        const Block block(plan_, band, index);
+        if (j0 < block.first || j0 >= block.last) continue;
+        const Queries<T> x(call_, w_, b, h, index);
+        clear_unread();
+        load_statistics(x);
+        Tile<T> tile(plan_, band, j0, w_.s, w_.g, w_.visible);
+        recompute(x, tile, nullptr);
+        gradient(x, tile);
+        add_keys(x, tile, 0);
+      }
+    write_keys(b, group, j0, std::min(plan_.key_chunk, plan_.L_k - j0));
+  }
+
+ private:
+  bool softmax() const { return plan_.map == Map::softmax; }
+  bool needs_sums() const { return plan_.normaliser == Normaliser::row_sum; }
+
+  // body(tile) for every chunk of keys that the block may see; a kept tile comes back as it was left.
+  template <class Body>
+  void for_each_tile(const Queries<T>& x, const Body& body) {
+    for (int64_t j0 = x.block.first; j0 < x.block.last; j0 += plan_.key_chunk) {
+      const int64_t kept = plan_.keep_tiles ? j0 / plan_.key_chunk : 0, at = kept * plan_.key_chunk * x.block.stride;
+      Tile<T> tile(plan_, x.head.band, j0, w_.s + at, w_.g + at, w_.visible + at);
+      if (w_.hidden[kept]) tile.visible = tile.visible_room;
+      body(tile);
+      w_.hidden[kept] = tile.visible != nullptr;
+    }
+  }
+
+  void score_tile(const Queries<T>& x, Tile<T>& tile, T* m, int64_t* seen) {
+    score(call_, x.head, x.block, w_.q_t, w_.room, tile, m, seen);
+  }
+
+  // 2a. G = dO V^T + dP
+  void cotangent(const Queries<T>& x, Tile<T>& tile) {
+    const int64_t stride = x.block.stride;
+    call_.kernel.gemm(tile.keys, stride, plan_.d_v, x.head.v.at(tile.j0), x.head.v.row, x.head.v.col, w_.do_t, stride, tile.g,
+                      stride, false);
+    if (const T* d_weights = tile_of_input(call_, x.d_weights, x.block, tile, w_.room))
+      call_.step.scale_add(tile.keys, stride, nullptr, d_weights, stride, tile.g, stride);
+  }
+
+  // S, for softmax exp(S - m) in its place, and G of a tile.
+  void recompute(const Queries<T>& x, Tile<T>& tile, int64_t* seen) {
+    score_tile(x, tile, w_.m_any, seen);
+    if (softmax()) call_.step.softmax(tile.keys, x.block.stride, w_.m, tile.s, w_.sum_any);
+    cotangent(x, tile);
+  }
+
+  // 2b. m = max_j S;  N = sum_j P;  D = sum_j P G / N. Returns whether all tiles are left in memory as recompute() makes them.
+  bool statistics(const Queries<T>& x);
+
+  // 3. P, and dS = P (G - D + dlse) or w'(S) (G - D) / N
+  void gradient(const Queries<T>& x, Tile<T>& tile) {
+    const int64_t stride = x.block.stride;
+    if (softmax())
+      call_.step.softmax_gradient(tile.keys, stride, tile.visible, w_.divisor, w_.shift, tile.s, tile.g);
+    else
+      call_.step.map_gradient(plan_.map, tile.keys, stride, tile.visible, static_cast<T>(plan_.relu_at_zero),
+                              plan_.normaliser == Normaliser::none ? nullptr : w_.divisor, needs_sums() ? w_.shift : nullptr,
+                              tile.s, tile.g);
+  }
+
+  // 4. dV += P^T dO;  dK += dS^T Q;  `first` is the row of the tile's first key in the sums
+  void add_keys(const Queries<T>& x, const Tile<T>& tile, int64_t first) {
+    const int64_t stride = x.block.stride, rows = x.block.rows;
+    if (call_.arrays.d_v.data)
+      visible_product(call_, tile.visible, tile.keys, plan_.d_v, rows, tile.s, stride, 1, x.d_o.data, x.d_o.row,
+                      w_.dv + first * dv_row_, dv_row_, true);
+    if (call_.arrays.d_k.data)
+      visible_product(call_, tile.visible, tile.keys, plan_.d, rows, tile.g, stride, 1, x.q.data, x.q.row,
+                      w_.dk + first * d_row_, d_row_, true);
+  }
+
+  // 5. dQ = scale (dS K);  dscale = sum_i Q_i . (dS K)_i over the rows that see a key
+  void write_queries(const Queries<T>& x) {
+    const Block& block = x.block;
+    if (const Matrix<T> d_q = head<T>(call_.arrays.d_q, x.b, x.h)) {
+      put_rows(d_q, block.i0, block.rows, plan_.d, w_.dq, d_row_, static_cast<T>(plan_.scale));
+      fill(d_q, block.i0 + block.rows, block.planned - block.rows, plan_.d, T(0));
+    }
+    if (!call_.arrays.d_scale) return;
+    double sum = 0;
+    for (int64_t i = 0; i < block.rows; ++i)
+      for (int64_t f = 0; f < plan_.d && w_.seen[i] != 0; ++f)
+        sum += static_cast<double>(x.q.data[i * x.q.row + f]) * static_cast<double>(w_.dq[i * d_row_ + f]);
+    shared_.dscale[(x.b * plan_.H + x.h) * plan_.blocks() + x.index] = sum;
+  }
+
+  // 5. dK = scale (dS^T Q);  dV
+  void write_keys(int64_t b, int64_t group, int64_t j0, int64_t keys) {
+    if (const Matrix<T> d_k = head<T>(call_.arrays.d_k, b, group))
+      put_rows(d_k, j0, keys, plan_.d, w_.dk, d_row_, static_cast<T>(plan_.scale));
+    if (const Matrix<T> d_v = head<T>(call_.arrays.d_v, b, group)) put_rows(d_v, j0, keys, plan_.d_v, w_.dv, dv_row_, T(1));
+  }
+
+  // What no step reads is given a value all the same, once a block.
+  void clear_unread() {
+    std::fill_n(w_.m_any, padded(plan_.query_block), -infinity<T>);
+    std::fill_n(w_.sum_any, padded(plan_.query_block), T(0));
+  }
+  T* statistics_at(const Queries<T>& x) const {
+    return shared_.rows + ((x.b * plan_.H + x.h) * plan_.blocks() + x.index) * 3 * padded(plan_.query_block);
+  }
+  void save_statistics(const Queries<T>& x) {
+    T* to = statistics_at(x);
+    for (const T* row : {w_.m, w_.divisor, w_.shift}) to = std::copy_n(row, x.block.stride, to);
+  }
+  void load_statistics(const Queries<T>& x) {
+    const T* from = statistics_at(x);
+    for (T* row : {w_.m, w_.divisor, w_.shift}) {
+      std::copy_n(from, x.block.stride, row);
+      from += x.block.stride;
+    }
+  }
+
+  const Call<T>& call_;
+  const Plan& plan_;
+  const Scratch<T> w_;
+  const Shared<T>& shared_;
+  const int64_t d_row_, dv_row_;  // rows of the sums
+};
+
+template <class T>
+bool Backward<T>::statistics(const Queries<T>& x) {
+  const int64_t stride = x.block.stride;
+  clear_unread();
+  std::fill_n(w_.m, stride, -infinity<T>);
+  for (T* row : {w_.sum, w_.d, w_.divisor, w_.shift}) std::fill_n(row, stride, T(0));
+  std::fill_n(w_.seen, stride, 0);
+  const bool kept = needs_sums() && plan_.keep_tiles;
+
+  if (needs_sums()) {
+    for_each_tile(x, [&](Tile<T>& tile) { score_tile(x, tile, w_.m, w_.seen); });
+    for_each_tile(x, [&](Tile<T>& tile) {
+      if (!kept) score_tile(x, tile, w_.m_any, nullptr);
+      if (softmax())
+        call_.step.softmax(tile.keys, stride, w_.m, tile.s, w_.sum);
+      else
+        call_.step.map(plan_.map, tile.keys, stride, tile.visible, tile.s, nullptr, w_.sum);
+      cotangent(x, tile);
+      call_.step.dot(plan_.map, tile.keys, stride, tile.visible, tile.s, tile.g, w_.d);
+    });
+  } else if (plan_.normaliser == Normaliser::visible) {
+    for_each_tile(x, [&](Tile<T>& tile) {
+      find_visible(x.head, x.block, tile, tile_of_input(call_, x.head.bias, x.block, tile, w_.room), w_.seen);
+    });
+  }
+
+  for (int64_t i = 0; i < x.block.rows; ++i) {
+    if (plan_.normaliser == Normaliser::visible) w_.divisor[i] = static_cast<T>(w_.seen[i]);
+    if (!needs_sums() || w_.seen[i] == 0) continue;
+    w_.divisor[i] = softmax() ? 1 / w_.sum[i] : w_.sum[i];
+    if (plan_.map != Map::relu || w_.sum[i] != 0) w_.shift[i] = w_.d[i] / w_.sum[i];
+    if (x.d_lse) w_.shift[i] -= *x.d_lse.at(x.block.i0 + i);
+  }
+  if (!plan_.by_head) save_statistics(x);
+  return kept;
+}
+
+template <class T>
+void run(const Plan& plan, const lamina_attention_arrays& arrays, char* memory) {
+  const Call<T> call(plan, arrays);
+  Carver carver(memory);
+  const Shared<T> shared(plan, carver);
+  memory += carver.bytes();
+  const size_t bytes = scratch_bytes<T>(plan);
+  const auto worker = [&](int slot) {
+    Carver own(memory + static_cast<size_t>(slot) * bytes);
+    return Backward<T>(call, Scratch<T>(plan, own), shared);
+  };
+
+  const int64_t blocks = plan.blocks(), chunks = plan.chunks();
+  if (plan.by_head) {
+    for_each_item(plan, plan.n * plan.H_kv,
+                  [&](int64_t item, int slot) { worker(slot).key_head(item / plan.H_kv, item % plan.H_kv); });
+  } else {
+    for_each_item(plan, plan.n * plan.H * blocks, [&](int64_t item, int slot) {
+      worker(slot).query_block(item / blocks / plan.H, item / blocks % plan.H, item % blocks);
+    });
+    for_each_item(plan, plan.n * plan.H_kv * chunks, [&](int64_t item, int slot) {
+      worker(slot).key_chunk(item / chunks / plan.H_kv, item / chunks % plan.H_kv, item % chunks * plan.key_chunk);
+    });
+  }
+  if (!arrays.d_scale) return;
+  double sum = 0;
+  for (int64_t i = 0; i < plan.n * plan.H * blocks; ++i) sum += shared.dscale[i];
+  *arrays.d_scale = sum;
+}
+
+}  // namespace
+
+template <class T>
+size_t backward_workspace(const Plan& plan) {
+  Carver carver;
+  Shared<T>(plan, carver);
+  carver.take<char>(plan.slots, static_cast<int64_t>(scratch_bytes<T>(plan)));
+  return carver.bytes();
+}
+template size_t backward_workspace<float>(const Plan&);
+template size_t backward_workspace<double>(const Plan&);
+
+void backward(const Plan& plan, const lamina_attention_arrays& arrays, void* workspace, size_t workspace_bytes) {
+  check_backward(plan, arrays, workspace, workspace_bytes);
+  const Workspace memory(workspace, plan.workspace(LAMINA_BACKWARD));
+  if (plan.f64)
+    run<double>(plan, arrays, memory.memory());
+  else
+    run<float>(plan, arrays, memory.memory());
+}
+
+}  // namespace lamina::attention

@@ -1,0 +1,164 @@
+// Attention forward: one block of queries at a time, one chunk of keys after the other, with a running maximum and sum. No
+// matrix [L_q, L_k] exists unless it is an output.
+#include "attention/call.hpp"
+
+namespace lamina::attention {
+namespace {
+
+using kernels::Map;
+using kernels::padded;
+
+// Scratch of one thread. Rows of numbers per query are [stride].
+template <class T>
+struct Scratch {
+  T* q_t;                              // Q^T [d, stride]
+  T* s;                                // a tile: S, then P
+  T* bias;                             // a tile
+  uint16_t* visible;                   // a tile
+  T* v;                                // rows of V with contiguous features
+  T *o, *add;                          // sum of P V so far, and that of one tile [query_block, padded(d_v)]
+  T *m, *m_old, *factor, *sum;         // running maximum of S and sum of P
+  int64_t* seen;                       // keys seen
+
+  Scratch(const Plan& plan, Carver& carver) {
+    const int64_t stride = padded(plan.query_block), keys = plan.key_chunk;
+    q_t = carver.take<T>(plan.d, stride);
+    s = carver.take<T>(keys, stride);
+    bias = carver.take<T>(plan.has(LAMINA_WITH_BIAS) ? keys : 0, stride);
+    visible = carver.take<uint16_t>(keys, stride);
+    v = carver.take<T>(keys, padded(plan.d_v));
+    o = carver.take<T>(plan.query_block, padded(plan.d_v));
+    add = carver.take<T>(plan.query_block, padded(plan.d_v));
+    for (T** row : {&m, &m_old, &factor, &sum}) *row = carver.take<T>(stride);
+    seen = carver.take<int64_t>(stride);
+  }
+};
+
+template <class T>
+size_t scratch_bytes(const Plan& plan) {
+  Carver carver;
+  Scratch<T>(plan, carver);
+  return carver.bytes();
+}
+
+// N_i of every query, in place of the sum, such that O = o / N: 1 where the output is 0 whatever o is, and then o = 0.
+template <class T>
+void finish_divisor(const Plan& plan, const Block& block, Scratch<T>& w) {
+  for (int64_t i = 0; i < block.rows; ++i) {
+    if (plan.normaliser == Normaliser::visible) w.sum[i] = static_cast<T>(w.seen[i]);
+    const bool dead = w.seen[i] == 0 || (plan.map == Map::relu && plan.normaliser == Normaliser::row_sum && w.sum[i] == 0);
+    if (plan.normaliser == Normaliser::none || dead) w.sum[i] = 1;
+    if (dead) std::fill_n(w.o + i * padded(plan.d_v), plan.d_v, T(0));
+  }
+}
+
+// 6. P, chunk by chunk once more, now that m and N are final.
+template <class T>
+void write_weights(const Call<T>& call, const Head<T>& head, const Block& block, Scratch<T>& w, const Matrix<T>& weights) {
+  const Plan& plan = call.plan;
+  for (int64_t j0 = block.first; j0 < block.last; j0 += plan.key_chunk) {
+    Tile<T> tile(plan, head.band, j0, w.s, nullptr, w.visible);
+    score<T>(call, head, block, w.q_t, w.bias, tile, w.m_old, nullptr);
+    if (plan.map == Map::softmax)
+      call.step.softmax(tile.keys, block.stride, w.m, tile.s, w.factor);
+    else
+      call.step.map(plan.map, tile.keys, block.stride, tile.visible, tile.s, tile.s, nullptr);
+    for (int64_t j = 0; j < tile.keys; ++j)
+      for (int64_t i = 0; i < block.rows; ++i) {
+        const int64_t at = j * block.stride + i;
+        tile.s[at] = tile.visible && !tile.visible[at] ? T(0) : tile.s[at] / w.sum[i];
+      }
+    put_tile(weights, block, tile, tile.s);
+  }
+}
+
+template <class T>
+void forward_block(const Call<T>& call, Scratch<T> w, int64_t b, int64_t h, int64_t index) {
+  const Plan& plan = call.plan;
+  const bool softmax = plan.map == Map::softmax, summed = plan.normaliser == Normaliser::row_sum;
+  const Head<T> head(call, b, h);
+  const Block block(plan, head.band, index);
+  const auto o = attention::head<T>(call.arrays.o, b, h), lse = attention::head<T>(call.arrays.lse, b, h);
+  const auto weights = attention::head<T>(call.arrays.weights, b, h), scores = attention::head<T>(call.arrays.scores, b, h);
+  if (scores) fill(scores, block.i0, block.planned, plan.L_k, -infinity<T>);
+  if (weights) fill(weights, block.i0, block.planned, plan.L_k, T(0));
+
+  // 1. Q^T [d, stride]
+  call.step.transpose(block.rows, plan.d, head.q.at(block.i0), head.q.row, head.q.col, w.q_t, block.stride);
+  std::fill_n(w.m, block.stride, -infinity<T>);
+  std::fill_n(w.sum, block.stride, T(0));
+  std::fill_n(w.seen, block.stride, 0);
+  const int64_t o_row = padded(plan.d_v);
+  bool started = false;
+  for (int64_t j0 = block.first; j0 < block.last; j0 += plan.key_chunk) {
+    Tile<T> tile(plan, head.band, j0, w.s, nullptr, w.visible);
+    // 2. S = scale Q K^T + bias
+    std::copy_n(w.m, block.stride, w.m_old);
+    score(call, head, block, w.q_t, w.bias, tile, w.m, w.seen);
+    if (scores) put_tile(scores, block, tile, tile.s);
+    // 3. P = exp(S - m), or the map of S; sum = sum_j P
+    if (softmax) {
+      if (started) call.step.rescale(block.stride, w.m_old, w.m, w.factor, w.sum);
+      call.step.softmax(tile.keys, block.stride, w.m, tile.s, w.sum);
+    } else {
+      call.step.map(plan.map, tile.keys, block.stride, tile.visible, tile.s, tile.s, summed ? w.sum : nullptr);
+    }
+    // 4. o = o exp(m_old - m) + P V
+    const Rows<T> v = contiguous(head.v, j0, tile.keys, plan.d_v, w.v);
+    visible_product(call, tile.visible, block.rows, plan.d_v, tile.keys, tile.s, 1, block.stride, v.data, v.row,
+                    started ? w.add : w.o, o_row, false);
+    if (started) call.step.scale_add(block.rows, plan.d_v, softmax ? w.factor : nullptr, w.add, o_row, w.o, o_row);
+    started = true;
+  }
+  if (!started) std::fill_n(w.o, block.rows * o_row, T(0));
+
+  // 5. lse = m + log sum;  O = o / N
+  if (lse) {
+    call.kernel.log(block.rows, w.sum, w.factor);
+    for (int64_t i = 0; i < block.rows; ++i) *lse.at(block.i0 + i) = w.seen[i] == 0 ? -infinity<T> : w.m[i] + w.factor[i];
+    fill(lse, block.i0 + block.rows, block.planned - block.rows, 1, -infinity<T>);
+  }
+  finish_divisor(plan, block, w);
+  if (o.col == 1) {
+    call.step.divide(block.rows, plan.d_v, w.sum, w.o, o_row, o.at(block.i0), o.row);
+  } else {
+    call.step.divide(block.rows, plan.d_v, w.sum, w.o, o_row, w.o, o_row);
+    put_rows(o, block.i0, block.rows, plan.d_v, w.o, o_row, T(1));
+  }
+  fill(o, block.i0 + block.rows, block.planned - block.rows, plan.d_v, T(0));
+  if (weights) write_weights(call, head, block, w, weights);
+}
+
+template <class T>
+void run(const Plan& plan, const lamina_attention_arrays& arrays, char* memory) {
+  const Call<T> call(plan, arrays);
+  const size_t bytes = scratch_bytes<T>(plan);
+  const int64_t blocks = plan.blocks();
+  for_each_item(plan, plan.n * plan.H * blocks, [&](int64_t item, int slot) {
+    Carver carver(memory + static_cast<size_t>(slot) * bytes);
+    const int64_t h = item / blocks;
+    forward_block(call, Scratch<T>(plan, carver), h / plan.H, h % plan.H, item % blocks);
+  });
+}
+
+}  // namespace
+
+template <class T>
+size_t forward_workspace(const Plan& plan) {
+  Carver carver;
+  carver.take<char>(plan.slots, static_cast<int64_t>(scratch_bytes<T>(plan)));
+  return carver.bytes();
+}
+template size_t forward_workspace<float>(const Plan&);
+template size_t forward_workspace<double>(const Plan&);
+
+void forward(const Plan& plan, const lamina_attention_arrays& arrays, void* workspace, size_t workspace_bytes) {
+  check_forward(plan, arrays, workspace, workspace_bytes);
+  const Workspace memory(workspace, plan.workspace(LAMINA_FORWARD));
+  if (plan.f64)
+    run<double>(plan, arrays, memory.memory());
+  else
+    run<float>(plan, arrays, memory.memory());
+}
+
+}  // namespace lamina::attention

@@ -1,0 +1,131 @@
+// The plan: every field of the spec checked and every default resolved, then the sizes of blocks and scratch memory.
+#include <cmath>
+#include <string>
+
+#include "attention/attention.hpp"
+#include "attention/call.hpp"
+#include "attention/scratch.hpp"
+#include "base/error.hpp"
+
+namespace lamina::attention {
+namespace {
+
+constexpr int64_t extent_limit = int64_t{1} << 40;  // so that sums of a few extents never overflow
+constexpr int32_t threads_limit = 1024;
+constexpr uint32_t all_flags = (LAMINA_WINDOW_RIGHT << 1) - 1;
+
+// Queries of a block and keys of a tile: part of the order of summation, so they depend on the element type alone.
+constexpr int64_t block_queries = 64;
+constexpr int64_t chunk_keys(bool f64) { return f64 ? 64 : 128; }
+// Backward keeps all tiles of a block while they fit the second-level cache, and sums dK and dV of a whole head while they do
+// not push it out; both change what is computed twice, and no bit.
+constexpr int64_t panel_bytes = int64_t{2} << 20;
+constexpr int64_t sums_bytes = int64_t{4} << 20;
+// Multiply-adds of a call, n H L_q L_k (d + d_v), below which threads cost more than they save (about 20 us of one core).
+constexpr double parallel_products = 1 << 20;
+
+[[noreturn]] void fail_integer(const char* field, int64_t value, const std::string& allowed) {
+  fail(LAMINA_E_ARGUMENT, std::string(field) + " is " + std::to_string(value) + ", must be " + allowed);
+}
+int64_t in_range(const char* field, int64_t value, int64_t low, int64_t high) {
+  if (value < low || value > high) fail_integer(field, value, std::to_string(low) + ".." + std::to_string(high));
+  return value;
+}
+int64_t extent(const char* field, int64_t value, int64_t low) { return in_range(field, value, low, extent_limit); }
+
+// The bytes of an array of these extents must be a pointer difference.
+void check_product(const char* what, int64_t element_bytes, std::initializer_list<int64_t> extents) {
+  int64_t product = element_bytes;
+  for (const int64_t value : extents)
+    if (value > 0 && __builtin_mul_overflow(product, value, &product))
+      fail(LAMINA_E_ARGUMENT, std::string(what) + ": an array of more than 2^63 - 1 bytes, must be less");
+}
+
+int64_t window(const char* field, int64_t value, bool given, const char* flag) {
+  if (!given) {
+    if (value != 0) fail_integer(field, value, std::string("0 without ") + flag);
+    return -1;
+  }
+  if (value < 0) fail_integer(field, value, "0 or more");
+  return value;
+}
+
+const kernels::InstructionSet* choose(const char* isa) {
+  if (const kernels::InstructionSet* set = kernels::select(isa)) return set;
+  std::string names;
+  for (int32_t i = 0; i < kernels::count(); ++i) names.append(i ? ", " : "").append(kernels::at(i)->name);
+  std::string text = "isa is ";
+  text.append(isa && *isa ? isa : "that of LAMINA_ISA").append(", must be one that this CPU runs: ").append(names);
+  fail(LAMINA_E_UNSUPPORTED, text);
+}
+
+}  // namespace
+
+Plan::Plan(const lamina_attention_spec& spec) {
+  f64 = in_range("element", spec.element, 0, LAMINA_F32) != LAMINA_F32;
+  map = spec.map == 0 ? kernels::Map::softmax : static_cast<kernels::Map>(in_range("map", spec.map, 0, LAMINA_RELU));
+  const bool softmax = map == kernels::Map::softmax;
+  in_range("normaliser", spec.normaliser, LAMINA_NORMALISE_DEFAULT, LAMINA_NORMALISE_ROW_SUM);
+  if (softmax && spec.normaliser != LAMINA_NORMALISE_DEFAULT && spec.normaliser != LAMINA_NORMALISE_ROW_SUM)
+    fail_integer("normaliser", spec.normaliser, "LAMINA_NORMALISE_ROW_SUM (3) or 0 for softmax");
+  normaliser = spec.normaliser != LAMINA_NORMALISE_DEFAULT ? static_cast<Normaliser>(spec.normaliser)
+               : softmax                                   ? Normaliser::row_sum
+                                                           : Normaliser::none;
+  causal = static_cast<int32_t>(in_range("causal", spec.causal, LAMINA_CAUSAL_NONE, LAMINA_CAUSAL_BOTTOM_RIGHT));
+  in_range("threads", spec.threads, 0, threads_limit);
+  flags = spec.flags;
+  if (flags & ~all_flags) fail_integer("flags", flags, "a combination of 0.." + std::to_string(all_flags));
+  if (spec.reserved != 0) fail_integer("reserved", spec.reserved, "0");
+  if (has(LAMINA_WITH_LSE) && !softmax)
+    fail_integer("flags", flags, "without LAMINA_WITH_LSE (16) unless the map is softmax");
+
+  n = extent("batch", spec.batch, 0);
+  H = extent("heads", spec.heads, 0);
+  H_kv = spec.kv_heads == 0 ? H : extent("kv_heads", spec.kv_heads, 0);
+  if (H_kv > H || (H_kv > 0 && H % H_kv != 0))
+    fail_integer("kv_heads", H_kv, "a divisor of heads, which is " + std::to_string(H));
+  group = H_kv > 0 ? H / H_kv : 1;
+  L_q = extent("queries", spec.queries, 0);
+  L_k = extent("keys", spec.keys, 0);
+  d = extent("width", spec.width, 1);
+  d_v = spec.value_width == 0 ? d : extent("value_width", spec.value_width, 0);
+  check_product("batch, heads, queries, width", element_bytes(), {n, H, L_q, std::max(d, d_v)});
+  check_product("batch, kv_heads, keys, width", element_bytes(), {n, H_kv, L_k, std::max(d, d_v)});
+  if (flags & (LAMINA_WITH_BIAS | LAMINA_WITH_MASK | LAMINA_WITH_WEIGHTS | LAMINA_WITH_SCORES))
+    check_product("batch, heads, queries, keys", element_bytes(), {n, H, L_q, L_k});
+
+  left = window("window_left", spec.window_left, has(LAMINA_WINDOW_LEFT), "LAMINA_WINDOW_LEFT");
+  right = window("window_right", spec.window_right, has(LAMINA_WINDOW_RIGHT), "LAMINA_WINDOW_RIGHT");
+  if (!std::isfinite(spec.scale) || (!f64 && !std::isfinite(static_cast<float>(spec.scale))))
+    fail_argument("scale", spec.scale, "finite in the element type");
+  if (has(LAMINA_SCALE_IS_ZERO) && spec.scale != 0) fail_argument("scale", spec.scale, "0 with LAMINA_SCALE_IS_ZERO");
+  scale = spec.scale != 0 ? spec.scale : has(LAMINA_SCALE_IS_ZERO) ? 0.0 : 1 / std::sqrt(static_cast<double>(d));
+  if (!(spec.relu_at_zero >= 0 && spec.relu_at_zero <= 1)) fail_argument("relu_at_zero", spec.relu_at_zero, "0..1");
+  relu_at_zero = spec.relu_at_zero;
+  allocator = spec.allocator;
+  if ((allocator.allocate == nullptr) != (allocator.release == nullptr))
+    fail(LAMINA_E_ARGUMENT, std::string("allocator.") + (allocator.allocate ? "release" : "allocate") +
+                                " is NULL, must be given when the other function is");
+  isa = choose(spec.isa);
+
+  query_block = std::min(block_queries, std::max<int64_t>(L_q, 1));
+  key_chunk = std::min(chunk_keys(f64), std::max<int64_t>(L_k, 1));
+  const auto fits = [&](int64_t limit, int64_t per_key) { return L_k <= limit / (per_key * element_bytes()); };
+  keep_tiles = fits(panel_bytes, 2 * kernels::padded(query_block));
+  const double products = static_cast<double>(n) * H * L_q * L_k * static_cast<double>(d + d_v);
+  const bool serial = spec.threads == 1 || products < parallel_products;
+  team_ = std::make_unique<Team>(serial ? 1 : spec.threads);
+  by_head = fits(sums_bytes, d + d_v) && (serial || n * H_kv >= 2 * team_->threads());
+  const int64_t items = std::max(n * H * blocks(), n * H_kv * chunks());
+  slots = static_cast<int>(std::clamp<int64_t>(items, 1, team_->threads()));
+
+  forward_bytes_ = f64 ? forward_workspace<double>(*this) : forward_workspace<float>(*this);
+  backward_bytes_ = f64 ? backward_workspace<double>(*this) : backward_workspace<float>(*this);
+}
+
+size_t Plan::workspace(int32_t direction) const {
+  in_range("direction", direction, LAMINA_FORWARD, LAMINA_BACKWARD);
+  return direction == LAMINA_FORWARD ? forward_bytes_ : backward_bytes_;
+}
+
+}  // namespace lamina::attention

@@ -1,0 +1,78 @@
+// What all models share, their options, and the choice of the one that fits.
+#include "model/model.hpp"
+
+#include <array>
+#include <cmath>
+
+#include "model/matrix_model.hpp"
+#include "model/tied_model.hpp"
+
+namespace lamina {
+namespace {
+
+constexpr std::array rows{
+    OptionRow{"variant", OptionKind::word, "full", 0, 0, "full|w_free|uv_free|original",
+              "What is learnt: lambda of a tied W (full), W, lambda and the value and read-out matrices, or all matrices."},
+    OptionRow{"attention", OptionKind::word, "linear", 0, 0, "softmax|linear|relu", "The map from scores to weights."},
+    OptionRow{"feed_forward", OptionKind::word, "query_and_attention", 0, 0, "none|query|query_and_attention",
+              "What the feed-forward part reads: nothing, x_H, or x_H + phi (variant w_free: query, unless set)."},
+    OptionRow{"initialisation", OptionKind::word, "zero", 0, 0,
+              "zero|gaussian|c0|n1_star|n1_prime|c1|n2|relu_selector",
+              "Where free parameters start, and at which construction the held ones stay; zero and gaussian hold the recommended "
+              "construction (variants uv_free and original: gaussian, unless set)."},
+    OptionRow{"initial_scale", OptionKind::number, "0", -1e6, 1e6, "",
+              "Standard deviation of gaussian entries (0 means 0.05), or lambda at the start of a construction."},
+    OptionRow{"value_scale", OptionKind::number, "1", -1e6, 1e6, "", "s, the factor of V in the constructions, at the start."},
+    OptionRow{"train_value_scale", OptionKind::word, "auto", 0, 0, "auto|yes|no",
+              "Whether s is learnt; auto: in variant full with softmax attention, whose loss else stays above the Bayes risk."},
+    OptionRow{"train_noise_logit", OptionKind::word, "no", 0, 0, "no|yes",
+              "Whether the noise logit of the feed-forward part is learnt in variant full, else it is ln(alpha / (1 - alpha))."},
+    OptionRow{"suppression", OptionKind::number, "0", 0, 1e6, "", "beta, what the constructions' W subtracts at tau."},
+    OptionRow{"embedding", OptionKind::word, "one_hot", 0, 0, "one_hot|orthonormal",
+              "The basis: the embeddings' own, exact and fast, or random orthonormal vectors in R^dimension, dense."},
+    OptionRow{"dimension", OptionKind::integer, "0", 0, 65536, "",
+              "d of orthonormal embeddings, at least 2 (vocabulary + 1); 0 means just that."},
+    OptionRow{"precision", OptionKind::word, "f64", 0, 0, "f64|f32", "The type that the model computes in; parameters are f64."},
+    OptionRow{"isa", OptionKind::text, "", 0, 0, "", "Instruction set to run, one of those the library lists; empty: the fastest."},
+    OptionRow{"threads", OptionKind::integer, "0", 0, 1024, "", "Threads at most; 0 means all available. Never changes a bit."},
+    OptionRow{"seed", OptionKind::integer, "1", 0, 9007199254740992.0, "", "Seed of samples and of initial values."},
+};
+
+}  // namespace
+
+void Model::set_parameters(std::span<const double> values) {
+  if (values.size() != parameters_.size())
+    fail_argument("count", static_cast<double>(values.size()), "the parameter count " + std::to_string(parameters_.size()));
+  for (double value : values)
+    if (!std::isfinite(value)) fail_argument("a parameter", value, "finite");
+  parameters_.assign(values.begin(), values.end());
+}
+
+bool Model::has_tensor(const std::string& name) const {
+  for (const TensorInfo& t : tensors_)
+    if (t.name == name) return true;
+  return false;
+}
+
+std::span<double> Model::tensor(const std::string& name) {
+  for (const TensorInfo& t : tensors_)
+    if (t.name == name) return {parameters_.data() + t.offset, static_cast<size_t>(t.count)};
+  fail(LAMINA_E_ARGUMENT, "the model has no tensor " + name);
+}
+
+std::span<const OptionRow> model_options() { return rows; }
+
+std::unique_ptr<Model> make_model(const Task& task, const Settings& settings) {
+  const std::string& name = settings.text("isa");
+  const kernels::InstructionSet* isa = kernels::select(name.empty() ? nullptr : name.c_str());
+  if (!isa) {
+    std::string known;
+    for (int32_t i = 0; i < kernels::count(); ++i) known += (i ? ", " : "") + std::string(kernels::at(i)->name);
+    fail(LAMINA_E_UNSUPPORTED, "isa is " + (name.empty() ? "forced by LAMINA_ISA to a name" : name) +
+                                   " that this build does not have or this CPU cannot run; allowed: " + known);
+  }
+  if (settings.is("variant", "full") && settings.is("embedding", "one_hot")) return make_tied_model(task.law(), settings, *isa);
+  return make_matrix_model(task.law(), settings, *isa);
+}
+
+}  // namespace lamina

@@ -1,0 +1,130 @@
+// Gradient descent and its relatives; the update of each is its formula in optimiser.hpp.
+#include "optimiser/optimiser.hpp"
+
+#include <array>
+#include <cmath>
+
+namespace lamina {
+namespace {
+
+constexpr double vanished = 1e-30;
+
+class Descent final : public Optimiser {
+ public:
+  explicit Descent(double step_size) : step_size_(step_size) {}
+  bool step(std::span<double> x, std::span<const double> gradient) override {
+    for (size_t i = 0; i < x.size(); ++i) x[i] -= step_size_ * gradient[i];
+    return true;
+  }
+
+ private:
+  double step_size_;
+};
+
+enum class Norm { l2, l1, sign };
+
+class NormalisedDescent final : public Optimiser {
+ public:
+  NormalisedDescent(double step_size, Norm norm) : step_size_(step_size), norm_(norm) {}
+  bool step(std::span<double> x, std::span<const double> gradient) override {
+    // The largest entry is taken out first, so that squares neither underflow nor overflow.
+    double largest = 0;
+    for (double g : gradient) largest = std::max(largest, std::abs(g));
+    double sum = 0;
+    for (double g : gradient) {
+      const double ratio = largest > 0 ? std::abs(g) / largest : 0;
+      sum += norm_ == Norm::l2 ? ratio * ratio : ratio;
+    }
+    const double norm = largest * (norm_ == Norm::l2 ? std::sqrt(sum) : sum);
+    if (!(norm >= vanished)) return false;
+    if (norm_ == Norm::sign) {
+      for (size_t i = 0; i < x.size(); ++i) x[i] -= step_size_ * ((gradient[i] > 0) - (gradient[i] < 0));
+    } else {
+      const double rate = step_size_ / norm;
+      for (size_t i = 0; i < x.size(); ++i) x[i] -= rate * gradient[i];
+    }
+    return true;
+  }
+
+ private:
+  double step_size_;
+  Norm norm_;
+};
+
+class Momentum final : public Optimiser {
+ public:
+  Momentum(double step_size, double momentum, size_t parameters)
+      : step_size_(step_size), momentum_(momentum), velocity_(parameters) {}
+  bool step(std::span<double> x, std::span<const double> gradient) override {
+    for (size_t i = 0; i < x.size(); ++i) {
+      velocity_[i] = momentum_ * velocity_[i] + gradient[i];
+      x[i] -= step_size_ * velocity_[i];
+    }
+    return true;
+  }
+  std::vector<double> state() const override { return velocity_; }
+  void set_state(std::span<const double> state) override { velocity_.assign(state.begin(), state.end()); }
+
+ private:
+  double step_size_, momentum_;
+  std::vector<double> velocity_;
+};
+
+// State: first moments, second moments, beta1^t, beta2^t.
+class Adam final : public Optimiser {
+ public:
+  Adam(const Settings& settings, size_t parameters)
+      : step_size_(settings.number("step_size")), beta1_(settings.number("beta1")), beta2_(settings.number("beta2")),
+        epsilon_(settings.number("epsilon")), state_(2 * parameters + 2, 0.0) {
+    state_[2 * parameters] = state_[2 * parameters + 1] = 1;
+  }
+  bool step(std::span<double> x, std::span<const double> gradient) override {
+    const size_t n = x.size();
+    double *first = state_.data(), *second = first + n, &power1 = state_[2 * n], &power2 = state_[2 * n + 1];
+    power1 *= beta1_, power2 *= beta2_;
+    for (size_t i = 0; i < n; ++i) {
+      first[i] = beta1_ * first[i] + (1 - beta1_) * gradient[i];
+      second[i] = beta2_ * second[i] + (1 - beta2_) * gradient[i] * gradient[i];
+      x[i] -= step_size_ * (first[i] / (1 - power1)) / (std::sqrt(second[i] / (1 - power2)) + epsilon_);
+    }
+    return true;
+  }
+  std::vector<double> state() const override { return state_; }
+  void set_state(std::span<const double> state) override { state_.assign(state.begin(), state.end()); }
+
+ private:
+  double step_size_, beta1_, beta2_, epsilon_;
+  std::vector<double> state_;
+};
+
+constexpr double below_one = 0.9999999999999999;
+constexpr std::array rows{
+    OptionRow{"optimiser", OptionKind::word, "ngd", 0, 0, "gd|ngd|sgd|momentum|adam",
+              "How the parameters move: gradient descent, normalised, stochastic (minibatches), heavy ball, or Adam; Adam, and "
+              "the norms l1 and sign, depend on the basis in which free matrices are written."},
+    OptionRow{"normalisation", OptionKind::word, "l2", 0, 0, "l2|l1|sign",
+              "For ngd: divide the whole gradient by its l2 or l1 norm, or take the sign of each entry."},
+    OptionRow{"step_size", OptionKind::number, "0.1", 1e-12, 1e6, "", "eta, the factor of each update."},
+    OptionRow{"momentum", OptionKind::number, "0.9", 0, below_one, "", "mu of momentum: v = mu v + g."},
+    OptionRow{"beta1", OptionKind::number, "0.9", 0, below_one, "", "Decay of Adam's first moment."},
+    OptionRow{"beta2", OptionKind::number, "0.999", 0, below_one, "", "Decay of Adam's second moment."},
+    OptionRow{"epsilon", OptionKind::number, "1e-8", 1e-300, 1, "", "Added to the root in Adam's denominator."},
+};
+
+}  // namespace
+
+std::span<const OptionRow> optimiser_options() { return rows; }
+
+std::unique_ptr<Optimiser> make_optimiser(const Settings& settings, size_t parameters) {
+  const double step_size = settings.number("step_size");
+  const std::string& name = settings.text("optimiser");
+  if (name == "ngd") {
+    const std::string& norm = settings.text("normalisation");
+    return std::make_unique<NormalisedDescent>(step_size, norm == "l2" ? Norm::l2 : norm == "l1" ? Norm::l1 : Norm::sign);
+  }
+  if (name == "momentum") return std::make_unique<Momentum>(step_size, settings.number("momentum"), parameters);
+  if (name == "adam") return std::make_unique<Adam>(settings, parameters);
+  return std::make_unique<Descent>(step_size);
+}
+
+}  // namespace lamina

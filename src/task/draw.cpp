@@ -1,0 +1,95 @@
+// Packed uniform tokens, alias tables, subsets, partial permutations.
+#include "task/draw.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace lamina {
+
+PackedUniform::PackedUniform(int64_t range) : range_(range), per_word_(1) {
+  constexpr int64_t cells = int64_t{1} << 24;
+  for (int64_t product = range * range; range > 1 && product <= cells; product *= range) ++per_word_;
+}
+
+void PackedUniform::fill(Random& random, int32_t base, std::span<int32_t> out) const {
+  if (range_ == 1) {
+    std::fill(out.begin(), out.end(), base);
+    return;
+  }
+  constexpr size_t lanes = 4;  // independent chains of multiplications, and the words of one Philox block
+  const auto range = static_cast<uint64_t>(range_);
+  uint64_t fraction[lanes];
+  const auto next = [&](size_t lane) {
+    const auto product = static_cast<Wide>(fraction[lane]) * range;
+    fraction[lane] = static_cast<uint64_t>(product);
+    return base + static_cast<int32_t>(product >> 64);
+  };
+  const size_t block = lanes * static_cast<size_t>(per_word_);
+  size_t i = 0;
+  for (; i + block <= out.size(); i += block) {
+    for (uint64_t& f : fraction) f = random.word();
+    int32_t* target = out.data() + i;
+    for (int j = 0; j < per_word_; ++j, target += lanes) {
+      for (size_t lane = 0; lane < lanes; ++lane) target[lane] = next(lane);
+    }
+  }
+  if (i == out.size()) return;
+  for (uint64_t& f : fraction) f = random.word();
+  for (size_t lane = 0; i < out.size(); ++i, lane = (lane + 1) % lanes) out[i] = next(lane);
+}
+
+void AliasTables::set(int64_t row, std::span<const double> weights) {
+  const auto n = static_cast<size_t>(columns_);
+  double sum = 0;
+  for (double w : weights) sum += w;
+  std::vector<double> height(n);  // weight in units of the mean: each column of the table holds 1 in all
+  std::vector<int32_t> small, large;
+  for (size_t j = 0; j < n; ++j) {
+    height[j] = weights[j] / sum * static_cast<double>(n);
+    (height[j] < 1 ? small : large).push_back(static_cast<int32_t>(j));
+  }
+  const auto heaviest = static_cast<int32_t>(std::max_element(weights.begin(), weights.end()) - weights.begin());
+  Entry* entry = entries_.data() + static_cast<size_t>(row) * n;
+  while (!small.empty() && !large.empty()) {
+    const int32_t s = small.back(), l = large.back();
+    small.pop_back();
+    entry[s] = {static_cast<uint32_t>(height[static_cast<size_t>(s)] * 0x1p32), l};
+    double& rest = height[static_cast<size_t>(l)];
+    rest -= 1 - height[static_cast<size_t>(s)];
+    if (rest < 1) {
+      large.pop_back();
+      small.push_back(l);
+    }
+  }
+  // What is left is full up to rounding; a column of weight 0 must stay unreachable even then.
+  for (int32_t j : large) entry[j] = {0, j};
+  for (int32_t j : small) entry[j] = {0, weights[static_cast<size_t>(j)] > 0 ? j : heaviest};
+}
+
+void draw_subset(Random& random, int64_t n, int64_t m, std::vector<int64_t>& out) {
+  out.clear();
+  for (int64_t last = n - m; last < n; ++last) {
+    const int64_t candidate = random.below(last + 1);
+    const auto place = std::lower_bound(out.begin(), out.end(), candidate);
+    if (place != out.end() && *place == candidate) {
+      out.push_back(last);  // larger than every element so far
+    } else {
+      out.insert(place, candidate);
+    }
+  }
+}
+
+void PartialShuffle::draw(Random& random, int64_t first, std::span<int32_t> out) {
+  const auto n = static_cast<int64_t>(elements_.size());
+  swaps_.clear();
+  for (size_t i = 0; i < out.size(); ++i) {
+    const auto place = static_cast<int64_t>(i);
+    const int64_t other = i == 0 && first >= 0 ? first : place + random.below(n - place);
+    std::swap(elements_[i], elements_[static_cast<size_t>(other)]);
+    swaps_.push_back(other);
+    out[i] = elements_[i];
+  }
+  for (size_t i = out.size(); i-- > 0;) std::swap(elements_[i], elements_[static_cast<size_t>(swaps_[i])]);
+}
+
+}  // namespace lamina

@@ -1,0 +1,10 @@
+// The rows of the registry, one for each file of a task.
+#pragma once
+#include "task/task.hpp"
+
+namespace lamina {
+
+extern const TaskRow in_context_recall_row;  // in_context_recall.cpp
+extern const TaskRow text_recall_row;        // text_recall.cpp
+
+}  // namespace lamina

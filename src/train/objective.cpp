@@ -1,0 +1,183 @@
+// The three objectives: a fixed training set, fresh samples, the exact law.
+#include "train/objective.hpp"
+
+#include <algorithm>
+#include <numeric>
+
+#include "base/random.hpp"
+#include "model/construction.hpp"
+#include "theory/recall_law.hpp"
+
+namespace lamina {
+namespace {
+
+// A fixed set: whole at every step, or in minibatches of a new random order every epoch.
+class FixedSet final : public Objective {
+ public:
+  FixedSet(const Task& task, const Model& model, const Settings& settings, const Team& team)
+      : team_(team), seed_(static_cast<uint64_t>(settings.integer("seed"))), batch_(settings.integer("batch")) {
+    task.sample(Split::train, seed_, 0, settings.integer("samples"), prompts_);
+    whole_ = model.compile(prompts_, {}, team_);
+    if (batch_ >= prompts_.count) batch_ = 0;
+  }
+
+  Loss loss_and_gradient(const Model& model, int64_t step, double* gradient, bool with_excess) override {
+    if (batch_ == 0) return model.loss_and_gradient(*whole_, team_, gradient, with_excess);
+    return model.loss_and_gradient(*model.compile(minibatch(step), {}, team_), team_, gradient, with_excess);
+  }
+
+  Metrics measure(const Model& model, int64_t) override { return model.measure(*whole_, team_); }
+
+ private:
+  // Batch number `step`: consecutive rows of the epoch's order; the rest of an epoch that fills no batch is left out.
+  Prompts minibatch(int64_t step) {
+    const int64_t batches = prompts_.count / batch_, epoch = step / batches;
+    if (epoch != epoch_) {
+      order_.resize(prompts_.count);
+      std::iota(order_.begin(), order_.end(), int64_t{0});
+      Random random(seed_, Purpose::shuffle, static_cast<uint64_t>(epoch));
+      for (int64_t i = prompts_.count - 1; i > 0; --i) std::swap(order_[i], order_[random.below(i + 1)]);
+      epoch_ = epoch;
+    }
+    Prompts batch;
+    batch.resize(batch_, prompts_.length);
+    for (int64_t i = 0; i < batch_; ++i) {
+      const int64_t from = order_[step % batches * batch_ + i];
+      std::ranges::copy(prompts_.row(from), batch.row(i).begin());
+      batch.label[i] = prompts_.label[from], batch.answer[i] = prompts_.answer[from];
+    }
+    return batch;
+  }
+
+  const Team& team_;
+  uint64_t seed_;
+  int64_t batch_, epoch_ = -1;
+  Prompts prompts_;
+  std::unique_ptr<CompiledPrompts> whole_;
+  std::vector<int64_t> order_;
+};
+
+// New prompts at every step: step t reads prompts t * batch .. (t + 1) * batch - 1 of the training stream.
+class FreshSamples final : public Objective {
+ public:
+  FreshSamples(std::shared_ptr<const Task> task, const Settings& settings, const Team& team)
+      : task_(std::move(task)), team_(team), seed_(static_cast<uint64_t>(settings.integer("seed"))),
+        batch_(settings.integer("batch") > 0 ? settings.integer("batch") : settings.integer("samples")) {}
+
+  Loss loss_and_gradient(const Model& model, int64_t step, double* gradient, bool with_excess) override {
+    return model.loss_and_gradient(compiled(model, step), team_, gradient, with_excess);
+  }
+
+  Metrics measure(const Model& model, int64_t step) override { return model.measure(compiled(model, step), team_); }
+
+ private:
+  const CompiledPrompts& compiled(const Model& model, int64_t step) {
+    if (step != drawn_) {
+      draw(step);
+      compiled_ = model.compile(prompts_, {}, team_);
+      drawn_ = step;
+    }
+    return *compiled_;
+  }
+
+  // Any cut into parts gives the same prompts, since each is a function of its number alone.
+  void draw(int64_t step) {
+    if (!task_->concurrent() || team_.threads() == 1) return task_->sample(Split::train, seed_, step * batch_, batch_, prompts_);
+    constexpr int64_t part = 64;
+    prompts_.resize(batch_, task_->law().length);
+    team_.for_each((batch_ + part - 1) / part, [&](int64_t chunk, int) {
+      const int64_t first = chunk * part, count = std::min(part, batch_ - first);
+      Prompts some;
+      task_->sample(Split::train, seed_, step * batch_ + first, count, some);
+      std::ranges::copy(some.tokens, prompts_.tokens.begin() + first * prompts_.length);
+      std::ranges::copy(some.label, prompts_.label.begin() + first);
+      std::ranges::copy(some.answer, prompts_.answer.begin() + first);
+    });
+  }
+
+  std::shared_ptr<const Task> task_;
+  const Team& team_;
+  uint64_t seed_;
+  int64_t batch_, drawn_ = -1;
+  Prompts prompts_;
+  std::unique_ptr<CompiledPrompts> compiled_;
+};
+
+// The exact law of a tied model with linear or relu attention: its loss depends on a prompt through (q, n_y, n_tau) alone, so
+// the population is a finite weighted set of representative prompts.
+class Population final : public Objective {
+ public:
+  Population(const Task& task, const Model& model, const Team& team) : team_(team) {
+    const RecallLaw& law = task.law();
+    require_exact(task, model);
+    const CountLaw counts = count_law(law);
+    const int32_t tau = static_cast<int32_t>(law.vocabulary), filler = filler_token(law);
+    const int64_t most = std::ranges::max(counts.answer) + std::ranges::max(counts.noise);
+    Prompts prompts;
+    std::vector<double> weights;
+    prompts.resize(static_cast<int64_t>(law.triggers.size() * counts.probability.size() * 2), 2 * most + 2);
+    int64_t i = 0;
+    for (size_t t = 0; t < law.triggers.size(); ++t)
+      for (size_t n = 0; n < counts.probability.size(); ++n)
+        for (const bool noisy : {false, true}) {
+          const std::span<int32_t> row = prompts.row(i);
+          std::ranges::fill(row, filler);
+          for (int64_t k = 0; k < counts.answer[n] + counts.noise[n]; ++k) {
+            row[2 * k] = law.triggers[t];
+            row[2 * k + 1] = k < counts.answer[n] ? law.outputs[0] : tau;
+          }
+          row.back() = law.triggers[t];
+          prompts.answer[i] = law.outputs[0], prompts.label[i] = noisy ? tau : law.outputs[0];
+          weights.push_back(law.trigger_law[t] * counts.probability[n] * (noisy ? law.noise : 1 - law.noise));
+          ++i;
+        }
+    compiled_ = model.compile(prompts, weights, team_);
+  }
+
+  Loss loss_and_gradient(const Model& model, int64_t, double* gradient, bool with_excess) override {
+    return model.loss_and_gradient(*compiled_, team_, gradient, with_excess);
+  }
+
+  Metrics measure(const Model& model, int64_t) override { return model.measure(*compiled_, team_); }
+
+ private:
+  static void require_exact(const Task& task, const Model& model) {
+    const Settings& m = model.settings();
+    const RecallLaw& law = task.law();
+    const auto refuse = [](const std::string& why) {
+      fail(LAMINA_E_UNSUPPORTED, "data is population, but " + why + "; use data=fresh");
+    };
+    if (!m.is("variant", "full")) refuse("an exact form is built in for variant=full only");
+    if (m.is("attention", "softmax")) refuse("an exact form is built in for linear and relu attention only");
+    if (law.sampler == RecallLaw::Sampler::other) refuse("task " + std::string(task.name()) + " has no exact law built in");
+    // Elsewhere tau and previous triggers must not be read: true of S1; of the others unless W or F has entries there.
+    const bool reads_others =
+        m.is("initialisation", "relu_selector") || m.is("initialisation", "n2") || m.number("suppression") != 0;
+    if (reads_others && law.sampler != RecallLaw::Sampler::s1) refuse("this construction reads tau after other triggers");
+    if (m.is("initialisation", "n1_prime") && law.sampler == RecallLaw::Sampler::s2)
+      refuse("n1_prime reads the token before the query");
+  }
+
+  // A token that is neither a trigger nor the answer nor tau.
+  static int32_t filler_token(const RecallLaw& law) {
+    for (int32_t token = 0; token < law.vocabulary; ++token)
+      if (token != law.outputs[0] && !std::ranges::count(law.triggers, token)) return token;
+    fail(LAMINA_E_UNSUPPORTED, "data is population, but every token is a trigger or an output; use data=fresh");
+  }
+
+  const Team& team_;
+  std::unique_ptr<CompiledPrompts> compiled_;
+};
+
+}  // namespace
+
+std::unique_ptr<Objective> make_objective(std::shared_ptr<const Task> task, const Model& model, const Settings& settings,
+                                          const Team& team) {
+  if (settings.is("data", "population")) return std::make_unique<Population>(*task, model, team);
+  if (task->law().length < 0)
+    fail(LAMINA_E_OPTION, "prompt_length is inf, must be finite with data=" + settings.text("data") + "; or use data=population");
+  if (settings.is("data", "fresh")) return std::make_unique<FreshSamples>(std::move(task), settings, team);
+  return std::make_unique<FixedSet>(*task, model, settings, team);
+}
+
+}  // namespace lamina

@@ -1,0 +1,180 @@
+// The loop: objective, optimiser, probes, trajectory; and what is around it.
+#include "train/trainer.hpp"
+
+#include <array>
+#include <chrono>
+#include <cmath>
+#include <limits>
+
+#include "model/construction.hpp"
+#include "train/evaluation.hpp"
+
+namespace lamina {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+constexpr double most = 9007199254740992.0;  // 2^53
+constexpr std::array rows{
+    OptionRow{"data", OptionKind::word, "fixed", 0, 0, "population|fresh|fixed",
+              "What is descended: the exact law, new samples at every step, or one fixed set of samples."},
+    OptionRow{"samples", OptionKind::integer, "2048", 1, 1e9, "", "M, prompts in the fixed set."},
+    OptionRow{"batch", OptionKind::integer, "0", 0, 1e9, "",
+              "Prompts per step of fresh data, or of minibatches of the fixed set; 0 means all samples."},
+    OptionRow{"steps", OptionKind::integer, "400", 0, most, "", "Updates in all."},
+    OptionRow{"record_every", OptionKind::integer, "1", 1, most, "", "A row of the trajectory every so many steps, and at the last."},
+    OptionRow{"probes", OptionKind::text, "default", 0, 0, "",
+              "Names separated by commas, or default (all that apply and are cheap), all, none."},
+    OptionRow{"evaluation_samples", OptionKind::integer, "2048", 1, 1e9, "", "Prompts in each of the sets that probes read."},
+    OptionRow{"estimate_noise", OptionKind::word, "yes", 0, 0, "yes|no",
+              "Whether a fixed set's fraction of noise labels is what the held feed-forward part adds (variant full)."},
+};
+
+// ln(a / (1 - a)) of the fraction a of labels tau in the fixed set, half a label away from 0 and 1.
+double estimated_logit(const Task& task, const Settings& settings) {
+  Prompts prompts;
+  task.sample(Split::train, static_cast<uint64_t>(settings.integer("seed")), 0, settings.integer("samples"), prompts);
+  double noisy = 0;
+  for (int32_t label : prompts.label) noisy += label == task.law().vocabulary;
+  const double count = static_cast<double>(prompts.count);
+  return noise_logit(std::clamp(noisy, 0.5, count - 0.5) / count);
+}
+
+std::vector<OptionRow> all_rows() {
+  std::vector<OptionRow> all(rows.begin(), rows.end());
+  for (const OptionRow& row : optimiser_options()) all.push_back(row);
+  for (const OptionRow& row : model_options()) all.push_back(row);
+  return all;
+}
+
+std::span<const OptionDefault> defaults_of(const Task& task) {
+  for (const TaskRow& row : task_registry())
+    if (std::string(row.name) == task.name()) return row.defaults;
+  return {};
+}
+
+}  // namespace
+
+std::span<const OptionRow> trainer_options() { return rows; }
+
+Trainer::Trainer(std::shared_ptr<const Task> task, const Model* model, const Options& options)
+    : task_(std::move(task)), options_(options), settings_(all_rows(), options, defaults_of(*task_)),
+      team_(static_cast<int>(settings_.integer("threads"))) {
+  model_ = model ? model->clone() : make_model(*task_, Settings(model_options(), options, defaults_of(*task_)));
+  if (model_->law().vocabulary != task_->law().vocabulary)
+    fail(LAMINA_E_ARGUMENT, "model: made for a vocabulary of " + std::to_string(model_->law().vocabulary) + ", the task has " +
+                                std::to_string(task_->law().vocabulary));
+  if (settings_.is("optimiser", "sgd") && settings_.is("data", "fixed") && settings_.integer("batch") == 0)
+    fail(LAMINA_E_OPTION, "batch is 0, must be at least 1 for optimiser=sgd on a fixed set; or use optimiser=gd");
+  if (settings_.is("data", "fixed") && settings_.is("estimate_noise", "yes") && task_->law().noise > 0 &&
+      task_->law().length > 0 && model_->has_tensor("noise_logit"))
+    model_->tensor("noise_logit")[0] = estimated_logit(*task_, settings_);
+  objective_ = make_objective(task_, *model_, settings_, team_);
+  optimiser_ = make_optimiser(settings_, model_->parameters().size());
+  gradient_.resize(model_->parameters().size());
+  evaluation_ = std::make_unique<Evaluation>(task_, settings_, team_);
+  choose_probes();
+  build_columns();
+}
+
+Trainer::~Trainer() = default;
+
+void Trainer::choose_probes() {
+  const std::string& wanted = settings_.text("probes");
+  if (wanted == "default" || wanted == "all") {
+    for (const ProbeRow& probe : probe_registry())
+      if (probe.applies(*model_, *task_, settings_) && (probe.by_default || wanted == "all")) probes_.push_back(&probe);
+  } else if (wanted != "none") {
+    for (size_t at = 0; at <= wanted.size();) {
+      const size_t comma = std::min(wanted.find(',', at), wanted.size());
+      add_probe(wanted.substr(at, comma - at));
+      at = comma + 1;
+    }
+  }
+}
+
+void Trainer::add_probe(const std::string& name) {
+  const ProbeRow& probe = find_probe(name);
+  if (!probe.applies(*model_, *task_, settings_))
+    fail(LAMINA_E_OPTION, "probe is " + name + ", which means nothing for this task, model and optimiser");
+  for (const ProbeRow* known : probes_)
+    if (known == &probe) return;
+  probes_.push_back(&probe);
+}
+
+void Trainer::watch(const std::string& probe) {
+  if (trajectory_->rows() > 0) fail(LAMINA_E_STATE, "probe is " + probe + ", must be watched before the first step");
+  add_probe(probe);
+  build_columns();
+}
+
+void Trainer::build_columns() {
+  std::vector<Column> columns{{"step", "updates made"},
+                              {"loss", "the objective descended: mean cross-entropy in nats"},
+                              {"excess", "soft loss on the same data minus the Bayes risk h(noise)"}};
+  for (const ProbeRow* probe : probes_)
+    for (Column& column : probe->columns(*model_, *task_)) columns.push_back(std::move(column));
+  trajectory_ = std::make_shared<Trajectory>(std::move(columns));
+}
+
+void Trainer::on_progress(std::function<bool(const Progress&)> function, double seconds) {
+  progress_ = std::move(function);
+  progress_seconds_ = seconds;
+}
+
+bool Trainer::due() const { return step_ % settings_.integer("record_every") == 0 || step_ == settings_.integer("steps"); }
+
+void Trainer::record(const Loss& loss) {
+  if (recorded_ == step_) return;
+  std::vector<double> row{static_cast<double>(step_), loss.loss, loss.excess};
+  evaluation_->begin(*model_, *objective_, step_);
+  const ProbeState state{*model_, *task_, settings_, step_, [this](Split split) -> const Metrics& { return evaluation_->at(split); }};
+  for (const ProbeRow* probe : probes_) probe->measure(state, row);
+  trajectory_->record(row);
+  recorded_ = step_;
+}
+
+lamina_status Trainer::run(int64_t steps) {
+  const int64_t all = settings_.integer("steps");
+  const int64_t last = steps == 0 ? all : std::min(all, step_ + std::min(steps, all));
+  const Clock::time_point start = Clock::now();
+  const double before = seconds_;
+  const int64_t first = step_;
+  double reported = 0;
+  lamina_status status = LAMINA_OK;
+  for (;;) {
+    const bool row = due(), tell = progress_ && (seconds_ - reported >= progress_seconds_ || step_ >= last);
+    const Loss loss = objective_->loss_and_gradient(*model_, step_, gradient_.data(), row || tell);
+    if (row) record(loss);
+    seconds_ = before + seconds_since(start);
+    if (!finite(loss)) {
+      record(loss);
+      return LAMINA_DIVERGED;
+    }
+    if (tell) {
+      reported = seconds_;
+      const double rate = static_cast<double>(step_ - first) / std::max(seconds_ - before, 1e-9);
+      if (!progress_({step_, all, loss.loss, loss.excess, seconds_, rate})) status = LAMINA_STOPPED;
+    }
+    if (stop_.exchange(false, std::memory_order_relaxed)) status = LAMINA_STOPPED;
+    if (status != LAMINA_OK || step_ >= last) return status;
+    if (!optimiser_->step(model_->mutable_parameters(), gradient_)) {
+      record(row ? loss : objective_->loss_and_gradient(*model_, step_, gradient_.data(), true));
+      return LAMINA_GRADIENT_VANISHED;
+    }
+    ++step_;
+  }
+}
+
+bool Trainer::finite(const Loss& loss) const {
+  if (!std::isfinite(loss.loss)) return false;
+  for (double g : gradient_)
+    if (!std::isfinite(g)) return false;
+  return true;
+}
+
+std::shared_ptr<const Trajectory> Trainer::trajectory() const { return std::make_shared<Trajectory>(*trajectory_); }
+
+}  // namespace lamina
