@@ -14,6 +14,7 @@ from report import Report, run
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 MINUTE = 60.0
+STRICT = "-Dwerror=true"  # in .ci/run a warning is an error
 FUZZ = os.environ.get("LAMINA_FUZZ", "200000")
 LAMINA = "build/bindings/cli/lamina"
 TABLE_MARK, TABLE_SCRIPT = "<!-- table: .ci/table -->", ".ci/table"
@@ -23,10 +24,9 @@ SANITIZED = {"ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=1:abo
 
 
 def build(report, folder, options=(), environment=None, targets=()):
-    """Configures and builds; a warning is an error."""
-    setup = ["meson", "setup", folder, "-Dtests=true", "-Dwerror=true", *options]
+    setup = ["meson", "setup", folder, "-Dtests=true", *options]
     if os.path.exists(f"{folder}/build.ninja"):
-        setup = ["meson", "setup", "--reconfigure", folder, "-Dtests=true", "-Dwerror=true", *options]
+        setup.insert(2, "--reconfigure")
     if not report.command(f"{folder}: configure", setup, 5 * MINUTE, environment):
         return False
     return report.command(f"{folder}: compile", ["ninja", "-C", folder, *targets], 20 * MINUTE, environment)
@@ -54,8 +54,8 @@ def main_run(report):
                 report.passed += 1
 
 
-def quick(report):
-    report.stage("build", build, report, "build", ["--buildtype=release"])
+def quick(report, options=()):
+    report.stage("build", build, report, "build", ["--buildtype=release", *options])
     report.stage("main run", main_run, report)
     report.stage("tests", lambda: report.meson_tests("tests", "build", ["--no-suite", "slow"], 15 * MINUTE))
     report.stage("install", packages.install, report)
@@ -68,7 +68,7 @@ def slow_figures(report):
 
 
 def clang(report):
-    if build(report, "build-clang", ["--buildtype=release"], {"CC": "clang", "CXX": "clang++"}):
+    if build(report, "build-clang", ["--buildtype=release", STRICT], {"CC": "clang", "CXX": "clang++"}):
         report.meson_tests("clang", "build-clang", ["--no-suite", "slow"], 15 * MINUTE)
 
 
@@ -97,7 +97,7 @@ def nehalem(report):
 
 
 def sanitized(report, kind, folder, names=None):
-    options = ["--buildtype=debugoptimized", f"-Db_sanitize={kind}", "-Db_lundef=false"]
+    options = ["--buildtype=debugoptimized", STRICT, f"-Db_sanitize={kind}", "-Db_lundef=false"]
     if build(report, folder, options):
         tests = engine_tests(folder) if names is None else [n for n in engine_tests(folder) if re.search(names, n)]
         if not tests:
@@ -121,18 +121,18 @@ def readme_table(report):
 
 
 def long_fuzzing(report):
-    """The programs that read LAMINA_FUZZ, the number of random cases."""
-    sources = [path for path in glob.glob("tests/**/*.c*", recursive=True) if "LAMINA_FUZZ" in open(path, encoding="utf-8").read()]
+    """The programs that read LAMINA_FUZZ_CASES, with as many cases as LAMINA_FUZZ says."""
+    sources = [path for path in glob.glob("tests/**/*.c*", recursive=True) if "LAMINA_FUZZ_CASES" in open(path, encoding="utf-8").read()]
     if not sources:
-        report.skip("fuzz", "no test reads LAMINA_FUZZ")
+        report.skip("fuzz", "no test reads LAMINA_FUZZ_CASES")
         return
     folders = {os.path.basename(os.path.dirname(path)) for path in sources}
     names = [name for name in engine_tests("build") if any(name.startswith(folder) for folder in folders)]
-    report.meson_tests("fuzz", "build", ["--timeout-multiplier", "10", *names], 15 * MINUTE, {"LAMINA_FUZZ": FUZZ})
+    report.meson_tests("fuzz", "build", ["--timeout-multiplier", "10", *names], 15 * MINUTE, {"LAMINA_FUZZ_CASES": FUZZ})
 
 
 def full(report):
-    quick(report)
+    quick(report, [STRICT])
     report.stage("long figures", slow_figures, report)
     report.stage("README table", readme_table, report)
     report.stage("instruction sets", instruction_sets, report)

@@ -15,7 +15,12 @@ def case_counts(output):
     """(passed, failed, skipped) of the cases in a test program's output; None if it does not say."""
     if re.search(GOOGLETEST["passed"], output, re.MULTILINE):
         return tuple(sum(int(n) for n in re.findall(pattern, output, re.MULTILINE)) for pattern in GOOGLETEST.values())
-    for line in reversed(output.splitlines()):
+    lines = output.splitlines()
+    for number, line in enumerate(lines[:-1]):
+        if line.startswith("Test Summary:"):  # Julia: a row of names, a row of numbers
+            columns = dict(zip(re.findall(r"\w+", line.split("|")[1]), map(int, re.findall(r"\d+", lines[number + 1].split("|")[-1]))))
+            return columns.get("Pass", 0), columns.get("Fail", 0) + columns.get("Error", 0), columns.get("Broken", 0)
+    for line in reversed(lines):
         if re.search(SUMMARY["passed"], line) or re.search(SUMMARY["failed"], line):
             return tuple(sum(int(n) for n in re.findall(pattern, line)) for pattern in SUMMARY.values())
     return None
@@ -25,9 +30,9 @@ def skip_reasons(output):
     """What the program says after the word SKIPPED; googletest's message is the line before its mark."""
     lines, reasons = output.splitlines(), []
     for number, line in enumerate(lines):
-        said = re.search(r"SKIPPED: *(\S.*)", line)
+        said = re.search(r"SKIPPED(?: \[\d+\])?: *(\S.*)|^SKIPPED \[\d+\] (\S.*)", line)
         if said:
-            reasons.append(said.group(1))
+            reasons.append(said.group(1) or said.group(2))
         elif re.match(r"\[  SKIPPED \] \w+[./]\S+ \(", line):
             before = lines[number - 1].strip() if number else ""
             if "SKIPPED:" not in before:
