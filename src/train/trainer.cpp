@@ -81,6 +81,12 @@ Trainer::Trainer(std::shared_ptr<const Task> task, const Model* model, const Opt
 
 Trainer::~Trainer() = default;
 
+std::string Trainer::option(const std::string& key) const {
+  for (const Settings* settings : {&task_->settings(), &model_->settings(), &settings_})
+    if (settings->has(key.c_str())) return settings->as_text(key.c_str());
+  fail(LAMINA_E_OPTION, "\"" + key + "\" is not an option of this run");
+}
+
 void Trainer::choose_probes() {
   const std::string& wanted = settings_.text("probes");
   if (wanted == "default" || wanted == "all") {
