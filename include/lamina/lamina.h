@@ -324,6 +324,11 @@ LAMINA_API lamina_status lamina_trainer_run(lamina_trainer* trainer, int64_t ste
 /* One lock-free store: safe from any thread and from a signal handler; the run ends after the step under way. */
 LAMINA_API void lamina_trainer_stop(lamina_trainer* trainer);
 LAMINA_API lamina_status lamina_trainer_step(const lamina_trainer* trainer, int64_t* out); /* updates made so far */
+/* The value of option `key` that holds in this run, given or default, as lamina_options_set_text takes it (an array: numbers
+ * with commas). Borrowed. A key that no part of the run has fails; a value that is not set is "". */
+LAMINA_API lamina_status lamina_trainer_option(const lamina_trainer* trainer, const char* key, const char** out);
+/* The task of the run, also of one that was loaded; the caller's. */
+LAMINA_API lamina_status lamina_trainer_task(const lamina_trainer* trainer, lamina_task** out);
 /* A copy of the model as it stands; the caller's. */
 LAMINA_API lamina_status lamina_trainer_model(const lamina_trainer* trainer, lamina_model** out);
 /* The recorded rows as they stand; the caller's, and unchanged by later steps. */
