@@ -16,7 +16,7 @@ stdout, stderr = process.communicate(timeout=120)
 check(process.returncode == 130, f"exit code {process.returncode}, stderr {stderr!r}")
 document = json.loads(stdout)
 header, table = rows("run.csv")
-check(document["status"] == "stopped" and 0 < document["steps"] < 100000000, "status and steps of the document")
+check(document["status"] == "stopped" and 0 < document["steps"] < 20000000, "status and steps of the document")
 check(len(table) == document["steps"] // 200 + 1, f"{len(table)} rows after {document['steps']} steps")
 check(float(table[0][0]) == 0 and float(table[-1][0]) <= document["steps"], "rows of the stopped run")
 check(os.path.getsize("run.safetensors") > 0, "the stopped run was not saved")
@@ -30,6 +30,7 @@ SLOW = ["in_context_recall", "variant=original", "noise=0", "samples=40000", "ev
 def killed_by_second_signal():
     slow = subprocess.Popen([LAMINA, "run", *SLOW], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     check(slow.stderr.readline().startswith("step "), "no line of progress")
+    time.sleep(0.15)  # progress is told at the end of a step: now the next one is under way
     slow.send_signal(signal.SIGINT)
     time.sleep(0.05)
     slow.send_signal(signal.SIGINT)
