@@ -31,7 +31,10 @@ std::string option_text(const OptionValue& value) {
   if (const auto* number = std::get_if<double>(&value)) return number_text(*number);
   if (const auto* text = std::get_if<std::string>(&value)) return *text;
   std::string list;
-  for (double element : std::get<std::vector<double>>(value)) list += (list.empty() ? "" : ",") + number_text(element);
+  for (double element : std::get<std::vector<double>>(value)) {
+    if (!list.empty()) list += ',';
+    list += number_text(element);
+  }
   return list;
 }
 
