@@ -26,18 +26,6 @@ class Running {
   std::shared_ptr<lamina_trainer::Run> run_;
 };
 
-// As lamina_options_set_text reads it, arrays excepted.
-std::string option_text(const OptionValue& value) {
-  if (const auto* number = std::get_if<double>(&value)) return number_text(*number);
-  if (const auto* text = std::get_if<std::string>(&value)) return *text;
-  std::string list;
-  for (double element : std::get<std::vector<double>>(value)) {
-    if (!list.empty()) list += ',';
-    list += number_text(element);
-  }
-  return list;
-}
-
 lamina_trainer* make_handle(std::unique_ptr<Trainer> trainer) {
   auto run = std::make_shared<lamina_trainer::Run>();
   run->trainer = std::move(trainer);
@@ -116,24 +104,24 @@ lamina_status lamina_trainer_step(const lamina_trainer* trainer, int64_t* out) {
   });
 }
 
-lamina_status lamina_trainer_task(const lamina_trainer* trainer, lamina_task** out) {
-  return guard("lamina_trainer_task", [&] {
-    require(trainer, "trainer");
-    require(out, "out");
-    *out = new lamina_task(trainer->run->trainer->task());
-  });
-}
-
 lamina_status lamina_trainer_option(const lamina_trainer* trainer, const char* key, const char** out) {
   return guard("lamina_trainer_option", [&] {
     require(trainer, "trainer");
     require(key, "key");
     require(out, "out");
-    const OptionValue& value = trainer->run->trainer->option(key);
-    const std::lock_guard lock(trainer->run->mutex);
-    auto found = trainer->run->texts.find(key);  // options of a run never change
-    if (found == trainer->run->texts.end()) found = trainer->run->texts.emplace(key, option_text(value)).first;
+    lamina_trainer::Run& run = *trainer->run;
+    const std::lock_guard lock(run.mutex);
+    auto found = run.options.find(key);
+    if (found == run.options.end()) found = run.options.emplace(key, run.trainer->option(key)).first;
     *out = found->second.c_str();
+  });
+}
+
+lamina_status lamina_trainer_task(const lamina_trainer* trainer, lamina_task** out) {
+  return guard("lamina_trainer_task", [&] {
+    require(trainer, "trainer");
+    require(out, "out");
+    *out = new lamina_task(trainer->run->trainer->task());
   });
 }
 

@@ -37,10 +37,10 @@ class Trainer {
   lamina_status run(int64_t steps);
   void stop() noexcept { stop_.store(true, std::memory_order_relaxed); }
   int64_t step() const { return step_; }
-  const std::shared_ptr<const Task>& task() const { return task_; }
-  // The value that holds for an option of the task, the model or the trainer; throws for a key that none of them has.
-  const OptionValue& option(const std::string& key) const;
   const Model& model() const { return *model_; }
+  const std::shared_ptr<const Task>& task() const { return task_; }
+  // The value that holds for a key of the task, the model or the trainer, as text.
+  std::string option(const std::string& key) const;
   // A snapshot that later steps do not change.
   std::shared_ptr<const Trajectory> trajectory() const;
 
