@@ -1,10 +1,12 @@
-# The golden trajectories, which every language reproduces bit for bit; LAMINA_GOLDEN is their folder.
+# The golden trajectories, which every language reproduces bit for bit. LAMINA_GOLDEN is their folder; without it they are
+# looked for beside the build directory LAMINA_BUILD.
 library(lamina)
 
 folder <- Sys.getenv("LAMINA_GOLDEN")
+if (!nzchar(folder) && nzchar(Sys.getenv("LAMINA_BUILD"))) folder <- file.path(Sys.getenv("LAMINA_BUILD"), "..", "tests", "golden")
 files <- if (nzchar(folder)) list.files(folder, "[.]csv$", full.names = TRUE)
 if (!nzchar(folder)) {
-  cat("SKIPPED: LAMINA_GOLDEN is not set to the folder of golden trajectories\n")
+  cat("SKIPPED: neither LAMINA_GOLDEN nor LAMINA_BUILD is set, so there are no golden trajectories\n")
 } else {
   stopifnot(length(files) >= 1)
 }
