@@ -34,7 +34,10 @@ trainer_step <- function(trainer) .Call(shim_trainer_step, trainer$pointer)
 run_options <- function(trainer) {
   table <- catalogue(trainer$task$name)
   values <- stats::setNames(.Call(shim_trainer_options, trainer$pointer, table$name), table$name)
-  structure(values, changed = values != table$default)
+  same <- values == table$default
+  numbers <- table$kind %in% c("number", "integer") & nzchar(table$default)
+  same[numbers] <- as.numeric(values[numbers]) == as.numeric(table$default[numbers])
+  structure(values, changed = !same)
 }
 
 print.lamina_trainer <- function(x, ...) {

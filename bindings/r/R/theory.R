@@ -30,8 +30,7 @@ lamina_theory <- function(name, ..., task = NULL) {
   values[at] <- lapply(given[own], as_numbers, what = "an argument")
   rows <- if (length(values)) max(lengths(values)) else 1L
   if (any(lengths(values) == 0L)) rows <- 0L
-  table <- matrix(unlist(lapply(values, rep_len, rows)), nrow = length(values), ncol = rows, byrow = TRUE)
-  storage.mode(table) <- "double"
+  table <- matrix(as.double(unlist(lapply(values, rep_len, rows))), nrow = length(values), ncol = rows, byrow = TRUE)
   out <- .Call(shim_theory, name, task$pointer, table, form$maximum)
   rownames(out) <- if (length(sides[[2]]) == nrow(out)) sides[[2]]
   if (nrow(out) == 1L) as.vector(out) else if (ncol(out) == 1L) out[, 1L] else t(out)
