@@ -89,6 +89,11 @@ std::string Trainer::option(const std::string& key) const {
   fail(LAMINA_E_OPTION, "key is \"" + key + "\", must be an option of this run");
 }
 
+void Trainer::set_options(const Options& options) {
+  options_ = options;
+  settings_ = Settings(all_rows(), options, defaults_of(*task_));
+}
+
 void Trainer::choose_probes() {
   const std::string& wanted = settings_.text("probes");
   if (wanted == "default" || wanted == "all") {

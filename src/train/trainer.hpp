@@ -52,6 +52,7 @@ class Trainer {
   void choose_probes();
   void add_probe(const std::string& name);
   void build_columns();
+  void set_options(const Options& options);
   bool due() const;  // whether the present step has a row in the trajectory
   void record(const Loss& loss);
   bool finite(const Loss& loss) const;
