@@ -112,6 +112,14 @@ lamina_status lamina_trainer_model(const lamina_trainer* trainer, lamina_model**
   });
 }
 
+lamina_status lamina_trainer_task(const lamina_trainer* trainer, lamina_task** out) {
+  return guard("lamina_trainer_task", [&] {
+    require(trainer, "trainer");
+    require(out, "out");
+    *out = new lamina_task(trainer->run->trainer->task());
+  });
+}
+
 lamina_status lamina_trainer_trajectory(const lamina_trainer* trainer, lamina_trajectory** out) {
   return guard("lamina_trainer_trajectory", [&] {
     require(trainer, "trainer");

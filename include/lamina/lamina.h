@@ -323,6 +323,8 @@ LAMINA_API void lamina_trainer_stop(lamina_trainer* trainer);
 LAMINA_API lamina_status lamina_trainer_step(const lamina_trainer* trainer, int64_t* out); /* updates made so far */
 /* A copy of the model as it stands; the caller's. */
 LAMINA_API lamina_status lamina_trainer_model(const lamina_trainer* trainer, lamina_model** out);
+/* The task of the run, also of one that was loaded; the caller's. */
+LAMINA_API lamina_status lamina_trainer_task(const lamina_trainer* trainer, lamina_task** out);
 /* The recorded rows as they stand; the caller's, and unchanged by later steps. */
 LAMINA_API lamina_status lamina_trainer_trajectory(const lamina_trainer* trainer, lamina_trajectory** out);
 /* Writes everything that is needed to continue with the same bits to one safetensors file, whole or not at all. */

@@ -38,6 +38,7 @@ class Trainer {
   void stop() noexcept { stop_.store(true, std::memory_order_relaxed); }
   int64_t step() const { return step_; }
   const Model& model() const { return *model_; }
+  const std::shared_ptr<const Task>& task() const { return task_; }
   // A snapshot that later steps do not change.
   std::shared_ptr<const Trajectory> trajectory() const;
 

@@ -210,6 +210,7 @@ static int32_t progress(void* user, const lamina_progress* now) {
 static void test_trainer(void) {
   lamina_trainer* made = NULL;
   lamina_model* copy = NULL;
+  lamina_task* same = NULL;
   lamina_trajectory* table = NULL;
   int64_t step = -7;
   REFUSED(lamina_trainer_create(NULL, NULL, NULL, &made), "lamina_trainer_create: task is NULL");
@@ -227,6 +228,8 @@ static void test_trainer(void) {
   REFUSED(lamina_trainer_step(trainer, NULL), "lamina_trainer_step: out is NULL");
   REFUSED(lamina_trainer_model(NULL, &copy), "lamina_trainer_model: trainer is NULL");
   REFUSED(lamina_trainer_model(trainer, NULL), "lamina_trainer_model: out is NULL");
+  REFUSED(lamina_trainer_task(NULL, &same), "lamina_trainer_task: trainer is NULL");
+  REFUSED(lamina_trainer_task(trainer, NULL), "lamina_trainer_task: out is NULL");
   REFUSED(lamina_trainer_trajectory(NULL, &table), "lamina_trainer_trajectory: trainer is NULL");
   REFUSED(lamina_trainer_trajectory(trainer, NULL), "lamina_trainer_trajectory: out is NULL");
   REFUSED(lamina_trainer_save(NULL, "x"), "lamina_trainer_save: trainer is NULL");
