@@ -138,7 +138,7 @@ class _Call:
         return shape[4 - self.rank:]
 
     def run(self, direction: str) -> None:
-        check(getattr(library, direction)(self.plan._pointer, ctypes.byref(self.arrays), None, 0))
+        check(getattr(library, direction)(self.plan, ctypes.byref(self.arrays), None, 0))
 
 
 def _kind(value: Any) -> str:

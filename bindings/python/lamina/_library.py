@@ -116,7 +116,7 @@ class Handle:
     _free = ""
 
     def __init__(self, pointer: ctypes.c_void_p, alive: tuple[Any, ...] = (), free: str = "") -> None:
-        self._pointer = pointer
+        self._as_parameter_ = pointer  # a handle is passed to the library as it is, and so lives through the call
         self._alive = alive
         weakref.finalize(self, _release, free or self._free, pointer, alive)
 
@@ -161,17 +161,17 @@ class Options(Handle):
         if isinstance(value, (bool, np.bool_)):
             value = "yes" if value else "no"
         if isinstance(value, numbers.Real):
-            check(library.lamina_options_set_number(self._pointer, name, float(value)))
+            check(library.lamina_options_set_number(self, name, float(value)))
         elif isinstance(value, (str, os.PathLike)):
-            check(library.lamina_options_set_text(self._pointer, name, os.fsencode(value)))
+            check(library.lamina_options_set_text(self, name, os.fsencode(value)))
         elif isinstance(value, (list, tuple)) and value and all(isinstance(item, str) for item in value):
-            check(library.lamina_options_set_text(self._pointer, name, ",".join(value).encode()))
+            check(library.lamina_options_set_text(self, name, ",".join(value).encode()))
         else:
             try:
                 array = np.ascontiguousarray(value, dtype=np.float64).reshape(-1)
             except (TypeError, ValueError):
                 raise TypeError(f"option {key} is {value!r}, must be a number, a word or numbers") from None
-            check(library.lamina_options_set_array(self._pointer, name, array.ctypes.data, array.size))
+            check(library.lamina_options_set_array(self, name, array.ctypes.data, array.size))
 
 
 def choice(name: str, value: str, known: Mapping[str, int]) -> int:

@@ -51,7 +51,7 @@ class Parameters(Mapping[str, Array]):
             if array.ndim and array.shape != tensor.shape:
                 raise ValueError(f"parameter {name} has shape {tensor.shape}, the value {array.shape}")
             vector[tensor.offset:tensor.offset + tensor.count] = np.broadcast_to(array, tensor.shape).ravel()
-        check(library.lamina_model_set_parameters(self._model._pointer, vector.ctypes.data, vector.size))
+        check(library.lamina_model_set_parameters(self._model, vector.ctypes.data, vector.size))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._tensors)
@@ -70,7 +70,7 @@ class Model(Handle):
 
     def __init__(self, task: Union[str, Task] = "in_context_recall", **options: Any) -> None:
         made, given = as_task(task, options)
-        self._adopt(create("lamina_model_create", made._pointer, given._pointer, failures=made._failures), made)
+        self._adopt(create("lamina_model_create", made, given, failures=made._failures), made)
 
     def _adopt(self, pointer: ctypes.c_void_p, task: Task) -> None:
         super().__init__(pointer)
@@ -84,30 +84,30 @@ class Model(Handle):
 
     def copy(self) -> Model:
         """An independent model with the same parameters."""
-        return Model._from_pointer(create("lamina_model_copy", self._pointer), self.task)
+        return Model._from_pointer(create("lamina_model_copy", self), self.task)
 
     @property
     def isa(self) -> str:
         """The instruction set that it runs."""
-        return library.lamina_model_isa(self._pointer).decode()
+        return library.lamina_model_isa(self).decode()
 
     @property
     def tensors(self) -> Tuple[Tensor, ...]:
         count = ctypes.c_int64()
-        check(library.lamina_model_tensor_count(self._pointer, ctypes.byref(count)))
+        check(library.lamina_model_tensor_count(self, ctypes.byref(count)))
         found = []
         for index in range(count.value):
             tensor = initialised(_abi.Tensor, "lamina_tensor_init")
-            check(library.lamina_model_tensor_describe(self._pointer, index, ctypes.byref(tensor)))
+            check(library.lamina_model_tensor_describe(self, index, ctypes.byref(tensor)))
             shape = tuple(tensor.shape[axis] for axis in range(tensor.rank))
             found.append(Tensor(tensor.name.decode(), shape, bool(tensor.trained), tensor.offset, tensor.count))
         return tuple(found)
 
     def _vector(self) -> Array:
         count = ctypes.c_int64()
-        check(library.lamina_model_parameter_count(self._pointer, ctypes.byref(count)))
+        check(library.lamina_model_parameter_count(self, ctypes.byref(count)))
         vector = np.empty(count.value)
-        check(library.lamina_model_get_parameters(self._pointer, vector.ctypes.data, vector.size))
+        check(library.lamina_model_get_parameters(self, vector.ctypes.data, vector.size))
         return vector
 
     @property
@@ -124,7 +124,7 @@ class Model(Handle):
         + 1]. part is "all", "attention" (what attention alone gives) or "feed_forward" (what that part alone gives)."""
         rows = as_prompts(prompts, self.task)
         logits = np.empty((rows.shape[0], self.task.outputs))
-        check(library.lamina_model_forward(self._pointer, rows.ctypes.data, *rows.shape, choice("part", part, _abi.PARTS),
+        check(library.lamina_model_forward(self, rows.ctypes.data, *rows.shape, choice("part", part, _abi.PARTS),
                                            logits.ctypes.data))
         return logits if np.ndim(prompts) == 2 else logits[0]
 
@@ -132,7 +132,7 @@ class Model(Handle):
         """The weights of the last position over all positions, in the shape of the prompts."""
         rows = as_prompts(prompts, self.task)
         weights = np.empty(rows.shape)
-        check(library.lamina_model_attention(self._pointer, rows.ctypes.data, *rows.shape, weights.ctypes.data))
+        check(library.lamina_model_attention(self, rows.ctypes.data, *rows.shape, weights.ctypes.data))
         return weights if np.ndim(prompts) == 2 else weights[0]
 
     def loss_gradient(self, prompts: ArrayLike, targets: ArrayLike) -> Tuple[float, Dict[str, Array]]:
@@ -140,7 +140,7 @@ class Model(Handle):
         rows = as_prompts(prompts, self.task)
         pairs = as_targets(targets, rows.shape[0])
         loss, gradient = ctypes.c_double(), self._vector()
-        finish(library.lamina_model_loss_gradient(self._pointer, rows.ctypes.data, pairs.ctypes.data, *rows.shape,
+        finish(library.lamina_model_loss_gradient(self, rows.ctypes.data, pairs.ctypes.data, *rows.shape,
                                                   ctypes.byref(loss), gradient.ctypes.data), self.task._failures)
         return loss.value, split_vector(gradient, self.tensors)
 

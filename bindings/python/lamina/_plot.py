@@ -39,6 +39,8 @@ def plot_run(run: Run, ax: Any = None) -> Any:
     if ax is None:
         ax = pyplot.subplots(figsize=(6.4, 4.2), layout="constrained")[1]
     step, excess = table["step"], table["excess"]
+    # An excess of 0 or below, which sampling can give, has no place on a log axis.
+    ax.plot(step, np.where(excess > 0, excess, np.nan), color="C0", zorder=3, label="excess")
     if "predicted" in table:
         predicted = table["predicted"]
         ax.plot(step, predicted, color="0.6", linewidth=5, solid_capstyle="butt", label="predicted")
@@ -48,8 +50,6 @@ def plot_run(run: Run, ax: Any = None) -> Any:
             # The line of that slope through the predicted curve's end, a factor above it so that both can be seen.
             line = 4 * predicted[-1] * np.exp(slope * (step[late] - step[-1]))
             ax.plot(step[late], line, "k:", label=f"slope {slope:.4g} per step")
-    # An excess of 0 or below, which sampling can give, has no place on a log axis.
-    ax.plot(step, np.where(excess > 0, excess, np.nan), color="C0", label="excess")
     ax.set_yscale("log")
     ax.set_xlabel("step")
     ax.set_ylabel("excess over the Bayes risk [nats]")

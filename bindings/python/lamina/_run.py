@@ -39,7 +39,7 @@ class Run(Handle):
         made, given = as_task(task, options)
         with Deferred() as interrupt:
             try:
-                pointer = create("lamina_trainer_create", made._pointer, model._pointer if model else None, given._pointer,
+                pointer = create("lamina_trainer_create", made, model, given,
                                  failures=made._failures)
             finally:
                 if interrupt.pending:
@@ -76,11 +76,11 @@ class Run(Handle):
 
                 function = _abi.ProgressFunction(tell)
                 every = self.progress_seconds if report is not None else INTERVAL
-                check(library.lamina_trainer_on_progress(self._pointer, function, None, every))
+                check(library.lamina_trainer_on_progress(self, function, None, every))
                 try:
-                    status = library.lamina_trainer_run(self._pointer, steps)
+                    status = library.lamina_trainer_run(self, steps)
                 finally:
-                    library.lamina_trainer_on_progress(self._pointer, _abi.ProgressFunction(), None, 0)
+                    library.lamina_trainer_on_progress(self, _abi.ProgressFunction(), None, 0)
                     if isinstance(report, Line):
                         report.clear()
             if status >= 0:
@@ -97,13 +97,13 @@ class Run(Handle):
 
     def stop(self) -> None:
         """Ends the run after the step under way; from any thread."""
-        library.lamina_trainer_stop(self._pointer)
+        library.lamina_trainer_stop(self)
 
     def watch(self, probe: str) -> Run:
         """Adds a probe of lamina.list("probes") to the trajectory; before the first step only."""
         with self._lock:
             self._snapshot = None
-            check(library.lamina_trainer_watch(self._pointer, probe.encode()))
+            check(library.lamina_trainer_watch(self, probe.encode()))
         return self
 
     @property
@@ -111,7 +111,7 @@ class Run(Handle):
         """Updates made so far."""
         with self._lock:
             made = ctypes.c_int64()
-            check(library.lamina_trainer_step(self._pointer, ctypes.byref(made)))
+            check(library.lamina_trainer_step(self, ctypes.byref(made)))
             return made.value
 
     @property
@@ -128,7 +128,7 @@ class Run(Handle):
         """The rows recorded so far, a mapping from column names to arrays."""
         with self._lock:
             if self._snapshot is None or self._snapshot.rows == 0 or self._snapshot["step"][-1] != self.step:
-                self._snapshot = Trajectory(self._pointer)
+                self._snapshot = Trajectory(self)
             return self._snapshot
 
     @property
@@ -148,7 +148,7 @@ class Run(Handle):
     def model(self) -> Model:
         """A copy of the model as it stands, whose parameters can be set."""
         with self._lock:
-            return Model._from_pointer(create("lamina_trainer_model", self._pointer), self.task)
+            return Model._from_pointer(create("lamina_trainer_model", self), self.task)
 
     @property
     def parameters(self) -> Parameters:
@@ -170,7 +170,7 @@ class Run(Handle):
     def save(self, path: Union[str, os.PathLike[str]]) -> None:
         """Writes everything needed to continue with the same bits to one safetensors file, whole or not at all."""
         with self._lock:
-            check(library.lamina_trainer_save(self._pointer, os.fsencode(path)))
+            check(library.lamina_trainer_save(self, os.fsencode(path)))
 
     def plot(self, ax: Any = None) -> Any:
         """The excess on a log axis, with the predicted curve and slope beside it where they are known. Needs matplotlib.
@@ -202,7 +202,7 @@ def load(path: Union[str, os.PathLike[str]], task: Optional[Task] = None, *, pro
     """A run that was saved; continue_() goes on with the same bits. A task made from arrays or a function is not in the file:
     give it as `task`."""
     reporter(progress)
-    pointer = create("lamina_trainer_load", os.fsencode(path), task._pointer if task else None,
+    pointer = create("lamina_trainer_load", os.fsencode(path), task,
                      failures=task._failures if task else [])
     loaded = Run.__new__(Run)
     if task is None:

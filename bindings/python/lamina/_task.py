@@ -40,7 +40,7 @@ class Task(Handle):
         for key in options:
             if owners.get(key, "task") != "task":
                 raise TypeError(f"{key} is an option of the {owners[key]}, not of a task: give it to lamina.run")
-        self._adopt(create("lamina_task_create", name.encode(), Options(options)._pointer))
+        self._adopt(create("lamina_task_create", name.encode(), Options(options)))
 
     def _adopt(self, pointer: ctypes.c_void_p, alive: Tuple[Any, ...] = (),
                failures: Optional[list[BaseException]] = None) -> None:
@@ -105,7 +105,7 @@ class Task(Handle):
             raise ValueError(f"task {self.name} has infinite prompts, which cannot be sampled")
         prompts, targets = np.empty((max(count, 0), self.length)), np.empty((max(count, 0), 2))
         with Deferred() as interrupt:
-            status = library.lamina_task_sample(self._pointer, choice("split", split, _abi.SPLITS), seed, first, count,
+            status = library.lamina_task_sample(self, choice("split", split, _abi.SPLITS), seed, first, count,
                                                 prompts.ctypes.data, targets.ctypes.data)
         if interrupt.pending:
             raise KeyboardInterrupt
@@ -124,7 +124,7 @@ class Task(Handle):
             out = ctypes.c_char_p()
             texts = []
             for token in range(self.vocabulary + 1):
-                check(library.lamina_task_token(self._pointer, token, ctypes.byref(out)))
+                check(library.lamina_task_token(self, token, ctypes.byref(out)))
                 texts.append((out.value or b"").decode())
             self._texts = tuple(texts)
         return self._texts
@@ -169,7 +169,7 @@ def as_task(task: Union[str, Task], options: dict[str, Any]) -> Tuple[Task, Opti
     """The task itself, or the one of that name under the options; and the options, for what is made next."""
     given = Options(options)
     if isinstance(task, str):
-        return Task._from_pointer(create("lamina_task_create", task.encode(), given._pointer)), given
+        return Task._from_pointer(create("lamina_task_create", task.encode(), given)), given
     if not isinstance(task, Task):
         raise TypeError(f"task is {task!r}, must be a name or a lamina.Task")
     for entry in entries(task.name):
@@ -200,7 +200,7 @@ def theory(name: str, *arguments: ArrayLike, task: Union[str, Task] = "in_contex
     points = np.ascontiguousarray(np.stack(grid, axis=-1).reshape(-1, len(grid)) if grid else np.empty((1, 0)))
     out = np.empty((len(points), results))
     for point, row in zip(points, out):
-        check(library.lamina_theory_evaluate(name.encode(), law._pointer if law else None, point.ctypes.data, point.size,
+        check(library.lamina_theory_evaluate(name.encode(), law, point.ctypes.data, point.size,
                                              row.ctypes.data, row.size))
     answer = out.reshape(*shape, results) if results > 1 else out.reshape(shape)
     return float(answer) if answer.ndim == 0 else answer

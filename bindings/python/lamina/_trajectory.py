@@ -17,16 +17,16 @@ class Trajectory(Mapping[str, NDArray[np.float64]]):
     def __init__(self, trainer: ctypes.c_void_p) -> None:
         table = Handle(create("lamina_trainer_trajectory", trainer), free="lamina_trajectory_free")
         rows, columns = ctypes.c_int64(), ctypes.c_int64()
-        check(library.lamina_trajectory_rows(table._pointer, ctypes.byref(rows)))
-        check(library.lamina_trajectory_columns(table._pointer, ctypes.byref(columns)))
+        check(library.lamina_trajectory_rows(table, ctypes.byref(rows)))
+        check(library.lamina_trajectory_columns(table, ctypes.byref(columns)))
         self.rows: int = rows.value
         self.definitions: Dict[str, str] = {}
         self._arrays: Dict[str, NDArray[np.float64]] = {}
         for index in range(columns.value):
             name, definition = ctypes.c_char_p(), ctypes.c_char_p()
-            check(library.lamina_trajectory_column_name(table._pointer, index, ctypes.byref(name), ctypes.byref(definition)))
+            check(library.lamina_trajectory_column_name(table, index, ctypes.byref(name), ctypes.byref(definition)))
             array = np.empty(rows.value)
-            check(library.lamina_trajectory_read(table._pointer, index, array.ctypes.data, array.size))
+            check(library.lamina_trajectory_read(table, index, array.ctypes.data, array.size))
             column = (name.value or b"").decode()
             self._arrays[column] = array
             self.definitions[column] = (definition.value or b"").decode()
