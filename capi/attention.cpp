@@ -88,8 +88,8 @@ lamina_status lamina_attention_workspace(const lamina_attention* attention, int3
   });
 }
 
-lamina_status lamina_attention_forward(const lamina_attention* attention, const lamina_attention_arrays* arrays, void* workspace,
-                                       size_t workspace_bytes) {
+lamina_status lamina_attention_forward(const lamina_attention* attention, const lamina_attention_arrays* arrays,
+                                       void* workspace, size_t workspace_bytes) {
   return guard("lamina_attention_forward",
                [&] { run(attention, arrays, workspace, workspace_bytes, LAMINA_FORWARD, attention::forward); });
 }

@@ -36,6 +36,9 @@ struct lamina_trainer {
   struct Run {
     std::unique_ptr<lamina::Trainer> trainer;
     std::atomic<bool> running{false};  // a callback must not change the run that it is called from
+    // Values that lamina_trainer_option lent out; a const trainer may be asked by several threads.
+    std::mutex mutex;
+    std::map<std::string, std::string> options;
   };
   std::shared_ptr<Run> run;  // also held while running, so that a callback may free the handle
 };

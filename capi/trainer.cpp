@@ -39,6 +39,7 @@ lamina_status lamina_trainer_create(const lamina_task* task, const lamina_model*
   return guard("lamina_trainer_create", [&] {
     require(task, "task");
     require(out, "out");
+    require_isa();
     const Options set = given(options);
     require_options_of(task->task->name(), set);
     if (model) {
@@ -104,11 +105,16 @@ lamina_status lamina_trainer_step(const lamina_trainer* trainer, int64_t* out) {
   });
 }
 
-lamina_status lamina_trainer_model(const lamina_trainer* trainer, lamina_model** out) {
-  return guard("lamina_trainer_model", [&] {
+lamina_status lamina_trainer_option(const lamina_trainer* trainer, const char* key, const char** out) {
+  return guard("lamina_trainer_option", [&] {
     require(trainer, "trainer");
+    require(key, "key");
     require(out, "out");
-    *out = capi::make_handle(trainer->run->trainer->model().clone());
+    lamina_trainer::Run& run = *trainer->run;
+    const std::lock_guard lock(run.mutex);
+    auto found = run.options.find(key);
+    if (found == run.options.end()) found = run.options.emplace(key, run.trainer->option(key)).first;
+    *out = found->second.c_str();
   });
 }
 
@@ -117,6 +123,14 @@ lamina_status lamina_trainer_task(const lamina_trainer* trainer, lamina_task** o
     require(trainer, "trainer");
     require(out, "out");
     *out = new lamina_task(trainer->run->trainer->task());
+  });
+}
+
+lamina_status lamina_trainer_model(const lamina_trainer* trainer, lamina_model** out) {
+  return guard("lamina_trainer_model", [&] {
+    require(trainer, "trainer");
+    require(out, "out");
+    *out = capi::make_handle(trainer->run->trainer->model().clone());
   });
 }
 
@@ -140,6 +154,7 @@ lamina_status lamina_trainer_load(const char* path, const lamina_task* task, lam
   return guard("lamina_trainer_load", [&] {
     require(path, "path");
     require(out, "out");
+    require_isa();
     *out = make_handle(Trainer::load(path, task ? task->task : nullptr));
   });
 }

@@ -45,3 +45,15 @@ def reordered(problem, order):
 def tensor(array, dtype=None):
     value = torch.from_numpy(np.ascontiguousarray(array))
     return value.to(dtype) if dtype else value
+
+
+def blocks_by_row(problem, lanes):
+    """Prompts in blocks of `lanes` that read the same two rows of W, (q, K + z_{H-1}): indices [B, lanes], -1 = empty."""
+    q, previous = problem.tokens[:, -1], problem.tokens[:, -2]
+    blocks = []
+    for key in np.unique(q.astype(np.int64) * K + previous):
+        members = np.flatnonzero(q.astype(np.int64) * K + previous == key)
+        for first in range(0, len(members), lanes):
+            part = members[first:first + lanes]
+            blocks.append(np.pad(part, (0, lanes - len(part)), constant_values=-1))
+    return np.array(blocks)

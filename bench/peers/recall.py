@@ -56,7 +56,8 @@ def main():
         for _ in sys.stdin:
             report(timed(trainer, options.steps))
     else:
-        report(statistics.median(timed(trainer, options.steps) for _ in range(options.rounds)))
+        seconds = [timed(trainer, options.steps) for _ in range(options.rounds)]
+        report(statistics.median(seconds))
 
 
 if __name__ == "__main__":

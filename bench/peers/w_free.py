@@ -6,8 +6,12 @@ r = p - e_label: dw = [n * r ; C^T r], dW = sum over prompts of x_H dw^T.
 import numpy as np
 import torch
 
-from local import ABSENT, COMMON, L, local_problem, order_by_row, reordered, tensor
+from local import ABSENT, COMMON, L, blocks_by_row, local_problem, order_by_row, reordered, tensor
 from problem import D, K, STEP_SIZE
+
+
+# Without it g++ keeps every multiply and add apart.
+OPTIONS = {"cpp.enable_floating_point_contract_flag": "fast"}
 
 
 class Steps:
@@ -16,7 +20,7 @@ class Steps:
     def __init__(self, problem):
         self.problem = problem
         self.prepare()
-        self.body = torch.compile(self.step) if self.compiled else self.step
+        self.body = torch.compile(self.step, options=OPTIONS) if self.compiled else self.step
         self.reset()
 
     def reset(self):
@@ -137,35 +141,74 @@ class Local(Steps):
         return gradient
 
 
-class LocalInner(Local):
-    """The same with the prompts along memory: counts [L, L, M]."""
+class Blocks(Steps):
+    """Tokens present, prompts in blocks of 16 that read the same rows of W: counts [B, L, L, 16], and one row w [B, D]
+    for a block. Only the rows of W that any prompt reads are kept; the others never move. The labels' part of the
+    gradient, G = - sum x_H [n * e_label ; C^T e_label]^T / M, is constant: it is summed once, and enters the loss as
+    <W, G>. What remains is linear in z = exp(xi), so that the division is by prompt, not by logit."""
 
-    def pack(self, pairs, single, hot, q, previous, answer):
-        rows = np.unique(np.concatenate([q, K + previous]))
-        reads = ((rows[:, None] == q) | (rows[:, None] == K + previous)).astype(np.float32)
-        self.rows = tensor(rows, torch.int64)
-        self.data = (tensor(pairs.transpose(1, 2, 0)), tensor(single.T), tensor(hot.T), tensor(reads),
-                     tensor(q, torch.int64), tensor(K + previous, torch.int64), tensor(answer, torch.int64))
+    lanes = 16
+    count_type = torch.uint8
 
-    def loss_and_gradient(self, W, pairs, single, hot, reads, q, previous, answer):
-        c = len(COMMON)
-        w = W[self.rows][:, self.common].T @ reads
-        own = [W[q, q] + W[previous, q], W[q, answer] + W[previous, answer]]
-        own_before = [W[q, K + q] + W[previous, K + q], W[q, K + answer] + W[previous, K + answer]]
-        now, before = torch.cat([w[:c], torch.stack(own)]), torch.cat([w[c:], torch.stack(own_before)])
-        xi = single * now + (pairs * before[None, :, :]).sum(1)
-        z = torch.exp(xi)
-        total = z.sum(0) + ABSENT
-        loss = (torch.log(total) - (xi * hot).sum(0)).mean()
-        r = (z / total - hot) / len(q)
-        d_now, d_before = single * r, (pairs * r[:, None, :]).sum(0)
-        dense = reads @ torch.cat([d_now[:c], d_before[:c]]).T
-        gradient = torch.zeros(D, D).index_put((self.rows[:, None], self.common[None, :]), dense)
-        for row in (q, previous):
-            for column, value in ((q, d_now[c]), (answer, d_now[c + 1]), (K + q, d_before[c]), (K + answer, d_before[c + 1])):
-                gradient = gradient.view(-1).index_add(0, row * D + column, value).view(D, D)
-        return loss, gradient
+    def prepare(self):
+        problem, self.c = self.problem, len(COMMON)
+        M = len(problem.tokens)
+        ids, pairs, single = local_problem(problem)
+        index = blocks_by_row(problem, self.lanes)
+        valid = index >= 0
+        q, previous = problem.tokens[index[:, 0], -1], K + problem.tokens[index[:, 0], -2]
+        self.rows = np.unique(np.concatenate([q, previous]))
+        reads = ((self.rows == q[:, None]) | (self.rows == previous[:, None])).astype(np.float32)
+        lay = lambda array: np.moveaxis(array[index], 1, -1)
+        self.both = tensor(np.concatenate([COMMON, K + COMMON]), torch.int64)
+        counts = tensor(lay(pairs) * valid[:, None, None, :].astype(np.uint8)).to(self.count_type)
+        self.data = (counts, tensor(lay(single) * valid[:, None, :]).float(), tensor(valid / M).float(), tensor(reads),
+                     tensor(reads.T), self.constant_gradient(), tensor(q, torch.int64), tensor(problem.answer[index], torch.int64))
+
+    def constant_gradient(self):
+        G = np.zeros((D, D))
+        for tokens, before, label in zip(self.problem.tokens, self.problem.previous, self.problem.label):
+            row = np.zeros(D)
+            row[label] = (tokens == label).sum()
+            np.add.at(row, K + before[1:][tokens[1:] == label], 1)
+            G[tokens[-1]] -= row
+            G[K + tokens[-2]] -= row
+        return tensor(G[self.rows] / len(self.problem.tokens)).float()
+
+    def reset(self):
+        self.start = torch.tensor(self.problem.start["W"], dtype=torch.float32)
+        self.W = self.start[self.rows].contiguous()
+
+    def parameters(self):
+        full = self.start.clone()
+        full[self.rows] = self.W
+        return {"W": np.asarray(full)}
+
+    def loss_and_gradient(self, W, pairs, single, weight, reads, reads_t, constant, q, answer):
+        c, lanes, B = self.c, self.lanes, len(q)
+        w = reads @ W                                                  # [B, D]
+        common = w[:, self.both]                                       # [B, 2 c]
+        own = lambda shift: torch.stack([w.gather(1, (q + shift)[:, None]).expand(B, lanes), w.gather(1, answer + shift)], 1)
+        now = torch.cat([common[:, :c, None].expand(B, c, lanes), own(0)], 1)       # [B, L, lanes]
+        before = torch.cat([common[:, c:, None].expand(B, c, lanes), own(K)], 1)
+        z = torch.exp(single * now + (pairs * before[:, None]).sum(2))
+        total = z.sum(1) + ABSENT
+        loss = (torch.log(total) * weight).sum() + (W * constant).sum()
+        scale = (weight / total)[:, None]
+        d_now, d_before = single * z * scale, (pairs * z[:, :, None]).sum(1) * scale
+        dw = torch.zeros(B, D).index_copy(1, self.both, torch.cat([d_now[:, :c].sum(2), d_before[:, :c].sum(2)], 1))
+        dw = dw.scatter_add(1, answer, d_now[:, c + 1]).scatter_add(1, K + answer, d_before[:, c + 1])
+        dw = dw.scatter_add(1, torch.stack([q, K + q], 1), torch.stack([d_now[:, c].sum(1), d_before[:, c].sum(1)], 1))
+        return loss, reads_t @ dw + constant
 
 
-FORMULATIONS = {"counts_eager": CountsEager, "counts": Counts, "count_bytes": CountBytes, "gather": Gather,
-                "local": Local, "local_inner": LocalInner}
+class BlocksFloat(Blocks):
+    count_type = torch.float32
+
+
+class BlocksBfloat(Blocks):
+    count_type = torch.bfloat16
+
+
+FORMULATIONS = {"counts_eager": CountsEager, "counts": Counts, "count_bytes": CountBytes, "gather": Gather, "local": Local,
+                "blocks": Blocks, "blocks_float": BlocksFloat, "blocks_bfloat": BlocksBfloat}

@@ -83,12 +83,15 @@ typedef struct lamina_catalogue_entry {
   uint32_t struct_size;
   int32_t kind;            /* LAMINA_KIND_* */
   const char* key;         /* the option's key, or the name listed; all strings are static and never NULL */
-  const char* owner;       /* "task", "model", "trainer" for an option; for a probe the tasks that have it, separated by "|" */
+  const char* owner;       /* "task", "model", "trainer" for an option; for a probe the tasks that have it, separated by "|";
+                            * "task" for a closed form that reads one; else "" */
   const char* fallback;    /* the default as text; "" if there is none */
-  double minimum, maximum; /* bounds, inclusive; of the length for an array; 0, 0 where they mean nothing */
+  double minimum, maximum; /* bounds, inclusive; of the length for an array; for a closed form its number of arguments (-1: any)
+                            * and of results; 0, 0 where they mean nothing */
   const char* words;       /* the words a LAMINA_KIND_WORD takes, separated by "|"; else "" */
   const char* summary;     /* one sentence */
-  const char* description; /* for a task: the paper, and what is stated, derived, a choice; else "" */
+  const char* description; /* for a task: the paper, and what is stated, derived, a choice; for a closed form:
+                            * "arguments -> results"; else "" */
 } lamina_catalogue_entry;
 
 /* The number of entries of `scope`: "tasks", "probes", "theory", or the name of a task, which lists every option of a run of
@@ -199,7 +202,7 @@ enum { LAMINA_SPLIT_TRAIN = 0, LAMINA_SPLIT_TEST = 1, LAMINA_SPLIT_UNSEEN = 2 /*
 typedef struct lamina_task_shape {
   uint32_t struct_size;
   int32_t reserved;
-  int64_t length, width, target_width;
+  int64_t length, width, target_width; /* length -1: infinite prompts, which cannot be sampled */
   int64_t vocabulary;  /* tokens 0..vocabulary-1, and vocabulary itself for tau; 0 for tasks without tokens */
   int64_t outputs;     /* logits a model of this task has */
 } lamina_task_shape;
@@ -321,10 +324,13 @@ LAMINA_API lamina_status lamina_trainer_run(lamina_trainer* trainer, int64_t ste
 /* One lock-free store: safe from any thread and from a signal handler; the run ends after the step under way. */
 LAMINA_API void lamina_trainer_stop(lamina_trainer* trainer);
 LAMINA_API lamina_status lamina_trainer_step(const lamina_trainer* trainer, int64_t* out); /* updates made so far */
-/* A copy of the model as it stands; the caller's. */
-LAMINA_API lamina_status lamina_trainer_model(const lamina_trainer* trainer, lamina_model** out);
+/* The value of option `key` that holds in this run, given or default, as lamina_options_set_text takes it (an array: numbers
+ * with commas). Borrowed. A key that no part of the run has fails; a value that is not set is "". */
+LAMINA_API lamina_status lamina_trainer_option(const lamina_trainer* trainer, const char* key, const char** out);
 /* The task of the run, also of one that was loaded; the caller's. */
 LAMINA_API lamina_status lamina_trainer_task(const lamina_trainer* trainer, lamina_task** out);
+/* A copy of the model as it stands; the caller's. */
+LAMINA_API lamina_status lamina_trainer_model(const lamina_trainer* trainer, lamina_model** out);
 /* The recorded rows as they stand; the caller's, and unchanged by later steps. */
 LAMINA_API lamina_status lamina_trainer_trajectory(const lamina_trainer* trainer, lamina_trajectory** out);
 /* Writes everything that is needed to continue with the same bits to one safetensors file, whole or not at all. */

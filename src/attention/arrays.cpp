@@ -17,7 +17,9 @@ struct Extents {
   bool empty() const { return n[0] == 0 || n[1] == 0 || n[2] == 0 || n[3] == 0; }
 };
 
-std::string text(int64_t value) { return std::to_string(value); }
+std::string text(int64_t value) {
+  return std::to_string(value);
+}
 // name and the parts of the sentence, in a row
 template <class... Parts>
 [[noreturn]] void fail_array(const char* name, const Parts&... parts) {
@@ -107,8 +109,8 @@ class Checker {
   bool present(const char* name, const void* data, const Extents& extents, bool required, int64_t bytes) {
     if (extents.empty()) return false;
     if (!data && required)
-      fail_array(name, ".data is NULL, must point to [", text(extents.n[0]), ", ", text(extents.n[1]), ", ", text(extents.n[2]), ", ",
-                 text(extents.n[3]), "] elements");
+      fail_array(name, ".data is NULL, must point to [", text(extents.n[0]), ", ", text(extents.n[1]), ", ", text(extents.n[2]),
+                 ", ", text(extents.n[3]), "] elements");
     if (data) aligned(name, data, static_cast<size_t>(bytes));
     return data != nullptr;
   }
@@ -125,7 +127,8 @@ class Checker {
     }
     ranges_.add(name, data, before, after, bytes, output);
   }
-  // No two elements of an output at one place: taken in ascending order, each stride steps over all that the smaller ones reach.
+  // No two elements of an output at one place: taken in ascending order, each stride steps over all that the smaller ones
+  // reach.
   void check_distinct(const char* name, const int64_t* stride, const Extents& extents) {
     int order[4] = {0, 1, 2, 3};
     std::sort(order, order + 4, [&](int x, int y) { return stride[x] < stride[y]; });

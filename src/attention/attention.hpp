@@ -35,7 +35,8 @@ enum class Normaliser : int32_t { none = 1, visible = 2, row_sum = 3 };  // as L
 // Everything about a call but the pointers, every default resolved. Immutable: any number of threads may run it at once.
 class Plan {
  public:
-  // Throws Error naming the field, its value and what is allowed. Strings and pointers of `spec` are not kept, the allocator is.
+  // Throws Error naming the field, its value and what is allowed. Strings and pointers of `spec` are not kept, the allocator
+  // is.
   explicit Plan(const lamina_attention_spec& spec);
 
   bool f64 = true;
@@ -44,8 +45,8 @@ class Plan {
   uint32_t flags = 0;
   int32_t causal = LAMINA_CAUSAL_NONE;
   int64_t n = 0, H = 0, H_kv = 0, L_q = 0, L_k = 0, d = 0, d_v = 0;
-  int64_t group = 1;               // heads that share one key head
-  int64_t left = -1, right = -1;   // the window; -1: no limit
+  int64_t group = 1;              // heads that share one key head
+  int64_t left = -1, right = -1;  // the window; -1: no limit
   double scale = 1, relu_at_zero = 0;
   const kernels::InstructionSet* isa = nullptr;
   lamina_allocator allocator = {};  // of the host: for callers of the engine, which itself calls no host
@@ -56,9 +57,9 @@ class Plan {
   int64_t query_block, key_chunk;  // queries of a block, keys of a tile
   int64_t blocks() const { return (L_q + query_block - 1) / query_block; }
   int64_t chunks() const { return (L_k + key_chunk - 1) / key_chunk; }
-  bool keep_tiles;                 // backward: all tiles of a block fit the panel, nothing is computed twice
-  bool by_head;                    // backward: one sweep gives dQ, dK, dV of a key head (else one over blocks, one over chunks)
-  int slots;                       // threads that can work at once: copies of the scratch
+  bool keep_tiles;  // backward: all tiles of a block fit the panel, nothing is computed twice
+  bool by_head;     // backward: one sweep gives dQ, dK, dV of a key head (else one over blocks, one over chunks)
+  int slots;        // threads that can work at once: copies of the scratch
 
   const Team& team() const { return *team_; }
   // Bytes that one call in `direction` (LAMINA_FORWARD, LAMINA_BACKWARD) needs.

@@ -1,6 +1,6 @@
 // Attention backward, the mirror of forward.cpp: P is made again from q, k and bias, block of queries by block, then its
-// adjoints. One sweep per key head where dK and dV of a head fit the cache, else one over blocks (dQ) and one over chunks (dK, dV);
-// each sum has the same order in both, so the bits are the same.
+// adjoints. One sweep per key head where dK and dV of a head fit the cache, else one over blocks (dQ) and one over chunks (dK,
+// dV); each sum has the same order in both, so the bits are the same.
 #include "attention/call.hpp"
 
 namespace lamina::attention {

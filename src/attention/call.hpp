@@ -71,13 +71,18 @@ struct Block {
 template <class T>
 struct Tile {
   int64_t j0, keys;
-  T* s;                     // S, then P
-  T* g;                     // backward: G, then dS
+  T* s;  // S, then P
+  T* g;  // backward: G, then dS
   uint16_t* visible_room;
   const uint16_t* visible;  // nullptr: every query sees every key
 
   Tile(const Plan& plan, const Band& band, int64_t start, T* scores, T* cotangents, uint16_t* room)
-      : j0(start), keys(std::min(plan.key_chunk, band.keys() - start)), s(scores), g(cotangents), visible_room(room), visible(nullptr) {}
+      : j0(start),
+        keys(std::min(plan.key_chunk, band.keys() - start)),
+        s(scores),
+        g(cotangents),
+        visible_room(room),
+        visible(nullptr) {}
 };
 
 // Finds what the queries of a block see in a tile; bias is that of the tile, or nullptr. seen[i] (unless nullptr) grows by the
@@ -113,7 +118,8 @@ template <class T>
 void score(const Call<T>& call, const Head<T>& head, const Block& block, const T* q_t, T* bias_room, Tile<T>& tile, T* m,
            int64_t* seen) {
   const int64_t stride = block.stride;
-  call.kernel.gemm(tile.keys, stride, call.plan.d, head.k.at(tile.j0), head.k.row, head.k.col, q_t, stride, tile.s, stride, false);
+  call.kernel.gemm(tile.keys, stride, call.plan.d, head.k.at(tile.j0), head.k.row, head.k.col, q_t, stride, tile.s, stride,
+                   false);
   const T* bias = tile_of_input(call, head.bias, block, tile, bias_room);
   find_visible(head, block, tile, bias, seen);
   call.step.score(tile.keys, stride, static_cast<T>(call.plan.scale), bias, tile.visible, tile.s, m);
@@ -143,7 +149,8 @@ void visible_product(const Call<T>& call, const uint16_t* visible, int64_t m, in
       int64_t end = l;
       while (end < k && sees(end)) ++end;
       if (end > l)
-        call.kernel.gemm(1, n, end - l, a + r * a_row + l * a_col, a_row, a_col, b + l * b_row, b_row, c + r * c_row, c_row, true);
+        call.kernel.gemm(1, n, end - l, a + r * a_row + l * a_col, a_row, a_col, b + l * b_row, b_row, c + r * c_row, c_row,
+                         true);
       l = end + 1;
     }
   }

@@ -11,14 +11,14 @@ using kernels::padded;
 // Scratch of one thread. Rows of numbers per query are [stride].
 template <class T>
 struct Scratch {
-  T* q_t;                              // Q^T [d, stride]
-  T* s;                                // a tile: S, then P
-  T* bias;                             // a tile
-  uint16_t* visible;                   // a tile
-  T* v;                                // rows of V with contiguous features
-  T *o, *add;                          // sum of P V so far, and that of one tile [query_block, padded(d_v)]
-  T *m, *m_old, *factor, *sum;         // running maximum of S and sum of P
-  int64_t* seen;                       // keys seen
+  T* q_t;                       // Q^T [d, stride]
+  T* s;                         // a tile: S, then P
+  T* bias;                      // a tile
+  uint16_t* visible;            // a tile
+  T* v;                         // rows of V with contiguous features
+  T *o, *add;                   // sum of P V so far, and that of one tile [query_block, padded(d_v)]
+  T *m, *m_old, *factor, *sum;  // running maximum of S and sum of P
+  int64_t* seen;                // keys seen
 
   Scratch(const Plan& plan, Carver& carver) {
     const int64_t stride = padded(plan.query_block), keys = plan.key_chunk;

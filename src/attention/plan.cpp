@@ -16,7 +16,9 @@ constexpr uint32_t all_flags = (LAMINA_WINDOW_RIGHT << 1) - 1;
 
 // Queries of a block and keys of a tile: part of the order of summation, so they depend on the element type alone.
 constexpr int64_t block_queries = 64;
-constexpr int64_t chunk_keys(bool f64) { return f64 ? 64 : 128; }
+constexpr int64_t chunk_keys(bool f64) {
+  return f64 ? 64 : 128;
+}
 // Backward keeps all tiles of a block while they fit the second-level cache, and sums dK and dV of a whole head while they do
 // not push it out; both change what is computed twice, and no bit.
 constexpr int64_t panel_bytes = int64_t{2} << 20;
@@ -31,7 +33,9 @@ int64_t in_range(const char* field, int64_t value, int64_t low, int64_t high) {
   if (value < low || value > high) fail_integer(field, value, std::to_string(low) + ".." + std::to_string(high));
   return value;
 }
-int64_t extent(const char* field, int64_t value, int64_t low) { return in_range(field, value, low, extent_limit); }
+int64_t extent(const char* field, int64_t value, int64_t low) {
+  return in_range(field, value, low, extent_limit);
+}
 
 // The bytes of an array of these extents must be a pointer difference.
 void check_product(const char* what, int64_t element_bytes, std::initializer_list<int64_t> extents) {
@@ -76,8 +80,7 @@ Plan::Plan(const lamina_attention_spec& spec) {
   flags = spec.flags;
   if (flags & ~all_flags) fail_integer("flags", flags, "a combination of 0.." + std::to_string(all_flags));
   if (spec.reserved != 0) fail_integer("reserved", spec.reserved, "0");
-  if (has(LAMINA_WITH_LSE) && !softmax)
-    fail_integer("flags", flags, "without LAMINA_WITH_LSE (16) unless the map is softmax");
+  if (has(LAMINA_WITH_LSE) && !softmax) fail_integer("flags", flags, "without LAMINA_WITH_LSE (16) unless the map is softmax");
 
   n = extent("batch", spec.batch, 0);
   H = extent("heads", spec.heads, 0);

@@ -38,11 +38,11 @@ class Carver {
 class Workspace {
  public:
   Workspace(void* given, size_t needed) : memory_(given), own_(!given && needed > 0) {
-    if (own_) memory_ = ::operator new(needed, std::align_val_t{alignment}, std::nothrow);
+    if (own_) memory_ = ::operator new (needed, std::align_val_t{alignment}, std::nothrow);
     if (own_ && !memory_) fail(LAMINA_E_MEMORY, "workspace of " + std::to_string(needed) + " bytes could not be allocated");
   }
   ~Workspace() {
-    if (own_) ::operator delete(memory_, std::align_val_t{alignment});
+    if (own_) ::operator delete (memory_, std::align_val_t{alignment});
   }
   Workspace(const Workspace&) = delete;
   Workspace& operator=(const Workspace&) = delete;

@@ -184,6 +184,20 @@ const std::vector<double>& Settings::array(const char* key) const {
   return std::get<std::vector<double>>(at(key));
 }
 
+std::string Settings::as_text(const char* key) const {
+  const auto found = values_.find(key);
+  if (found == values_.end()) return "";
+  if (const auto* number = std::get_if<double>(&found->second)) return number_text(*number);
+  if (const auto* text = std::get_if<std::string>(&found->second)) return *text;
+  std::string text;
+  for (const double value : std::get<std::vector<double>>(found->second)) text += (text.empty() ? "" : ",") + number_text(value);
+  return text;
+}
+
+void Settings::assume(const char* key, OptionValue value) {
+  if (!given(key)) values_[key] = std::move(value);
+}
+
 bool Settings::given(const char* key) const {
   const auto found = given_.find(key);
   return found != given_.end() && found->second;

@@ -59,6 +59,10 @@ class Settings {
   const std::vector<double>& array(const char* key) const;
   bool is(const char* key, const char* word) const { return text(key) == word; }
   bool given(const char* key) const;  // set by the user
+  bool has(const char* key) const { return given_.count(key) > 0; }
+  std::string as_text(const char* key) const;  // as Options would take it; "" where there is no value
+  // Another default, for one that depends on other options; what the user set stays.
+  void assume(const char* key, OptionValue value);
   const std::map<std::string, OptionValue>& values() const { return values_; }
 
  private:

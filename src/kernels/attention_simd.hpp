@@ -1,5 +1,5 @@
-// Steps of attention on a tile of scores (formulas: attention_table.hpp), once per instruction set. Queries are the lanes of the vectors,
-// so every operation is element by element and the bits do not depend on the width.
+// Steps of attention on a tile of scores (formulas: attention_table.hpp), once per instruction set. Queries are the lanes of
+// the vectors, so every operation is element by element and the bits do not depend on the width.
 #pragma once
 #include "kernels/elementary.hpp"
 #include "kernels/kernels.hpp"
@@ -119,8 +119,7 @@ void attention_map(Map map, int64_t keys, int64_t stride, const uint16_t* visibl
   };
   if (sum)
     sum_keys(
-        keys, stride, sum, [](int64_t) {},
-        [&](Batch<T> lane, int64_t j, int64_t i) { return lane + value(j * stride + i); });
+        keys, stride, sum, [](int64_t) {}, [&](Batch<T> lane, int64_t j, int64_t i) { return lane + value(j * stride + i); });
   else
     for (int64_t at = 0; at < keys * stride; at += width<T>) value(at);
 }
@@ -231,10 +230,10 @@ void attention_map_gradient(Map map, int64_t keys, int64_t stride, const uint16_
 }
 
 template <class T>
-constexpr AttentionTable<T> attention_table = {
-    attention_transpose<T>, attention_finite<T>,  attention_score<T>,     attention_softmax<T>,          attention_map<T>,
-    attention_rescale<T>,   attention_scale_add<T>, attention_divide<T>,  attention_dot<T>,              attention_softmax_gradient<T>,
-    attention_map_gradient<T>};
+constexpr AttentionTable<T> attention_table = {attention_transpose<T>,        attention_finite<T>,      attention_score<T>,
+                                               attention_softmax<T>,          attention_map<T>,         attention_rescale<T>,
+                                               attention_scale_add<T>,        attention_divide<T>,      attention_dot<T>,
+                                               attention_softmax_gradient<T>, attention_map_gradient<T>};
 
 }  // namespace
 }  // namespace lamina::kernels

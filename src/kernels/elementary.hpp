@@ -61,15 +61,19 @@ LAMINA_INLINE Batch<T> scale(Batch<T> p, Batch<T> shifted) {
 template <class T>
 LAMINA_INLINE Batch<T> exp(Batch<T> x) {
   using N = Numbers<T>;
-  const Batch<T> shifted = fma(x, splat(N::log2e), splat(N::shift));
+  const Batch<T> z = smaller(splat(N::exp_highest + 1), x);  // else r = inf - inf
+  const Batch<T> shifted = fma(z, splat(N::log2e), splat(N::shift));
   const Batch<T> n = shifted - splat(N::shift);
-  const Batch<T> r = fma(n, splat(-N::ln2_low), fma(n, splat(-N::ln2_high), x));
+  const Batch<T> r = fma(n, splat(-N::ln2_low), fma(n, splat(-N::ln2_high), z));
   const Batch<T> r2 = r * r;
   const Batch<T> p = splat(T(1)) + fma(r2, polynomial(r, r2, N::exp_series), r);
-  Batch<T> y = scale(p, shifted);
-  y = select(x > splat(N::exp_highest), splat(N::infinity), y);
-  y = select(x < splat(N::exp_lowest), splat(T(0)), y);
-  return select(x == x, y, x);
+#if defined(LAMINA_X86) && defined(__AVX512F__)
+  const Batch<T> y = {native_scale(reg(p), reg(n))};  // the same bits, with overflow and NaN as they should be
+#else
+  Batch<T> y = select(x > splat(N::exp_highest), splat(N::infinity), scale(p, shifted));
+  y = select(x == x, y, x);
+#endif
+  return select(x < splat(N::exp_lowest), splat(T(0)), y);
 }
 
 // expm1(x) = 2^n e^r - 1 = 2 (h r + (h - 1/2) + h r^2 P(r)), h = 2^(n-1), with r in two parts.

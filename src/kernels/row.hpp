@@ -17,7 +17,7 @@ struct Lanes {
 template <class T>
 LAMINA_INLINE Lanes<T> zero_lanes() {
   Lanes<T> sum;
-  for (int p = 0; p < parts<T>; ++p) sum.part[p] = splat(T(0));
+  unroll<parts<T>>([&](int p) LAMINA_INLINE_LAMBDA { sum.part[p] = splat(T(0)); });
   return sum;
 }
 // sum16: lane i with lane i + 8, then i + 4, i + 2, i + 1.
@@ -31,16 +31,16 @@ LAMINA_INLINE T fold_sum(Lanes<T> sum) {
 // body(p, i) for each whole batch of x[0..n-1], i its first element and p its part; body(p, i, tail) for the last.
 template <class T, class Body>
 LAMINA_INLINE void for_each_batch(int64_t n, Body body) {
-  constexpr int w = width<T>;
+  constexpr int64_t w = width<T>;
   int64_t i = 0;
-  for (; i + lanes <= n; i += lanes)
-    for (int p = 0; p < parts<T>; ++p) body(p, i + p * w);
-  for (int p = 0; p < parts<T>; ++p, i += w) {
+  for (; i + lanes <= n; i += lanes) unroll<parts<T>>([&](int p) LAMINA_INLINE_LAMBDA { body(p, i + p * w); });
+  unroll<parts<T>>([&](int p) LAMINA_INLINE_LAMBDA {
     if (i + w <= n)
       body(p, i);
     else if (i < n)
       body(p, i, Tail<T>(n - i));
-  }
+    i += w;
+  });
 }
 
 template <class T>
@@ -53,42 +53,46 @@ T sum_row(int64_t n, const T* x) {
 
 template <class T>
 T cross_entropy(int64_t n, const T* x, int64_t label, T* r) {
+  constexpr int64_t w = width<T>;
   const T x_label = x[label];
-  // 1. M = max x; a NaN is passed over here and met again in its own exponential.
-  Batch<T> largest = splat(x_label);
-  int64_t i = 0;
-  for (; i + width<T> <= n; i += width<T>) largest = greater(load(x + i), largest);
-  T maximum = fold_greater(largest);
-  for (; i < n; ++i) maximum = x[i] > maximum ? x[i] : maximum;
+  // 1. M = max x; a NaN is passed over here and met again in its own exponential. The last batch may overlap the one before.
+  T maximum = x_label;
+  if (n >= w) {
+    Batch<T> largest = load(x + n - w);
+    for (int64_t i = 0; i + w < n; i += w) largest = greater(load(x + i), largest);
+    maximum = fold_greater(greater(largest, splat(x_label)));
+  } else {
+    for (int64_t i = 0; i < n; ++i) maximum = x[i] > maximum ? x[i] : maximum;
+  }
 
   // 2. E = exp(x - M) into r, and O, the sum of all but the label's.
   const Batch<T> top = splat(maximum);
-  Lanes<T> sum = zero_lanes<T>();
-  T block[lanes];
-  for (i = 0; i < n; i += lanes) {
-    const int64_t count = n - i < lanes ? n - i : lanes;
-    for_each_batch<T>(count, [&](int, int64_t j, auto... tail) LAMINA_INLINE_LAMBDA {
-      const Batch<T> e = exp(load(x + i + j, tail...) - top);
-      store(block + j, e, tail...);
-      if (r) store(r + i + j, e, tail...);
-    });
-    for (int64_t j = count; j < lanes; ++j) block[j] = 0;
-    if (label >= i && label < i + lanes) block[label - i] = 0;
-    for (int p = 0; p < parts<T>; ++p) sum.part[p] = sum.part[p] + load(block + p * width<T>);
-  }
-  const T others = fold_sum(sum);
-  const T e_label = one_of<T>(x_label - maximum, [](Batch<T> z) LAMINA_INLINE_LAMBDA { return exp(z); });
+  Lanes<T> others_lanes = zero_lanes<T>();
+  T label_batch[w];
+  for_each_batch<T>(n, [&](int p, int64_t i, auto... tail) LAMINA_INLINE_LAMBDA {
+    Batch<T> e = keep(exp(load(x + i, tail...) - top), tail...);
+    if (r) store(r + i, e, tail...);
+    if (label - i >= 0 && label - i < w) {
+      store(label_batch, e);
+      label_batch[label - i] = 0;
+      e = load(label_batch);
+    }
+    others_lanes.part[p] = others_lanes.part[p] + e;
+  });
+  const T others = fold_sum(others_lanes);
+  const T e_label =
+      x_label == maximum ? T(1) : one_of<T>(x_label - maximum, [](Batch<T> z) LAMINA_INLINE_LAMBDA { return exp(z); });
+  const T total = e_label + others;
 
   // 3. The residual.
   if (r) {
-    const T scale = T(1) / (e_label + others);
-    const Batch<T> factor = splat(scale);
-    for_each_batch<T>(
-        n, [&](int, int64_t j, auto... tail) LAMINA_INLINE_LAMBDA { store(r + j, load(r + j, tail...) * factor, tail...); });
+    const T scale = T(1) / total;
+    for_each_batch<T>(n, [&](int, int64_t i, auto... tail)
+                             LAMINA_INLINE_LAMBDA { store(r + i, load(r + i, tail...) * splat(scale), tail...); });
     r[label] = T(0) - others * scale;
   }
   if (x_label == maximum) return one_of<T>(others, [](Batch<T> z) LAMINA_INLINE_LAMBDA { return log1p(z); });
-  return one_of<T>(e_label + others, [](Batch<T> z) LAMINA_INLINE_LAMBDA { return log(z); }) + (maximum - x_label);
+  return one_of<T>(total, [](Batch<T> z) LAMINA_INLINE_LAMBDA { return log(z); }) + (maximum - x_label);
 }
 
 }  // namespace

@@ -13,13 +13,17 @@ class DensePrompts final : public FrontPrompts {
   Prompts prompts;
 };
 
+struct alignas(64) CacheLine {
+  std::byte bytes[64];
+};
+
 template <class T>
 class DenseScratch final : public FrontScratch {
  public:
   std::unique_ptr<attention::Plan> plan;
   int64_t count = 0, length = 0;
   std::vector<T> x, query, w, dw, weights;  // [count, H, d], [count, d] three times, [count, H]
-  std::vector<std::byte> workspace;
+  std::vector<CacheLine> workspace;
 };
 
 template <class T>
@@ -51,7 +55,7 @@ class DenseFront final : public Front<T> {
     lamina_attention_arrays arrays = inputs(m);
     arrays.o = {c, {d_, d_, d_, 1}};
     if (masses) arrays.weights = {m.weights.data(), {m.length, m.length, m.length, 1}};
-    attention::forward(*m.plan, arrays, m.workspace.data(), m.workspace.size());
+    attention::forward(*m.plan, arrays, m.workspace.data(), m.workspace.size() * sizeof(CacheLine));
     if (masses)
       for (int64_t n = 0; n < count; ++n) read_masses(all, first + n, &m.weights[n * m.length], masses + 3 * n);
   }
@@ -61,7 +65,7 @@ class DenseFront final : public Front<T> {
     lamina_attention_arrays arrays = inputs(m);
     arrays.d_o = {dc, {d_, d_, d_, 1}};
     arrays.d_q = {m.dw.data(), {d_, d_, d_, 1}};
-    attention::backward(*m.plan, arrays, m.workspace.data(), m.workspace.size());
+    attention::backward(*m.plan, arrays, m.workspace.data(), m.workspace.size() * sizeof(CacheLine));
     table_.gemm(d_, d_, count, m.query.data(), 1, d_, m.dw.data(), d_, dW, d_, true);  // dW += x_H^T dw
   }
 
@@ -89,7 +93,8 @@ class DenseFront final : public Front<T> {
       spec.scale = 1, spec.relu_at_zero = 1;
       spec.isa = isa_.name;
       m.plan = std::make_unique<attention::Plan>(spec);
-      m.workspace.resize(std::max(m.plan->workspace(LAMINA_FORWARD), m.plan->workspace(LAMINA_BACKWARD)));
+      const size_t bytes = std::max(m.plan->workspace(LAMINA_FORWARD), m.plan->workspace(LAMINA_BACKWARD));
+      m.workspace.resize((bytes + sizeof(CacheLine) - 1) / sizeof(CacheLine));
       m.count = count, m.length = H;
       m.x.resize(count * H * d_), m.weights.resize(count * H);
       m.query.resize(count * d_), m.w.resize(count * d_), m.dw.resize(count * d_);

@@ -62,7 +62,13 @@ std::span<double> Model::tensor(const std::string& name) {
 
 std::span<const OptionRow> model_options() { return rows; }
 
-std::unique_ptr<Model> make_model(const Task& task, const Settings& settings) {
+std::unique_ptr<Model> make_model(const Task& task, const Settings& given) {
+  Settings settings = given;
+  const bool free_matrices = settings.is("variant", "uv_free") || settings.is("variant", "original");
+  // Free value and read-out matrices at zero are a saddle without a gradient.
+  if (free_matrices) settings.assume("initialisation", "gaussian");
+  // w_free needs V = I and F on the query: under V = I - E(tau) E(tau)^T the column W[., E(tau)] has no gradient.
+  if (settings.is("variant", "w_free")) settings.assume("feed_forward", "query");
   const std::string& name = settings.text("isa");
   const kernels::InstructionSet* isa = kernels::select(name.empty() ? nullptr : name.c_str());
   if (!isa) {

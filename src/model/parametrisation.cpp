@@ -28,11 +28,7 @@ Parametrisation::Parametrisation(const RecallLaw& law, const Settings& settings)
   const std::string& variant = settings.text("variant");
   const bool full = variant == "full", softmax = map_ == kernels::Map::softmax;
   initialisation_ = settings.text("initialisation");
-  // Free value and read-out matrices at zero are a saddle without a gradient.
-  if (!settings.given("initialisation") && (variant == "uv_free" || variant == "original")) initialisation_ = "gaussian";
-  // w_free needs V = I and F on the query: under v = 1 the column W[., E(tau)] has no gradient.
-  std::string feed_forward = settings.text("feed_forward");
-  if (!settings.given("feed_forward") && variant == "w_free") feed_forward = "query";
+  const std::string& feed_forward = settings.text("feed_forward");
   construction_ = make_construction(initialisation_, law, softmax, feed_forward, settings.number("suppression"));
   if (variant == "w_free" && initialisation_ != "n1_star") construction_.value_skips_tau = false;
   initial_scale_ = settings.number("initial_scale");
@@ -139,7 +135,11 @@ std::vector<double> Parametrisation::initial() const {
   if (logit_ >= 0) x[tensors_[logit_].offset] = l;
   if (gaussian && lambda_ >= 0 && w_ < 0 && v_ >= 0) {
     Random random(seed_, Purpose::weights, static_cast<uint64_t>(lambda_));
-    for (size_t i = 0; i < law_.triggers.size(); ++i) x[tensors_[lambda_].offset + i] = spread * random.normal();
+    for (size_t i = 0; i < law_.triggers.size(); ++i) {
+      const double lambda = spread * random.normal();
+      // Under relu a negative lambda has no gradient, for ever.
+      x[tensors_[lambda_].offset + i] = map_ == kernels::Map::relu ? std::abs(lambda) : lambda;
+    }
   }
 
   const auto place = [&](int index, std::vector<double> own, int64_t rows) {

@@ -39,7 +39,7 @@ int code_point_length(const unsigned char* p, size_t size) {
 }  // namespace
 
 Utf8File::Utf8File(const std::string& path) : path_(path) {
-  if (path.find('\0') != path.npos) fail_file(path, "has a name with a NUL byte");
+  if (path.find('\0') != path.npos) fail_file(path.c_str(), "has a NUL byte in its name");
   std::error_code error;
   const std::filesystem::file_status status = std::filesystem::status(path, error);
   if (status.type() == std::filesystem::file_type::not_found) fail_file(path, "does not exist");

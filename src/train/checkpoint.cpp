@@ -207,7 +207,7 @@ std::unique_ptr<Trainer> Trainer::load(const std::string& path, std::shared_ptr<
         *task, Settings(model_options(), from_json(run.at("model_settings")), row ? row->defaults : std::span<const OptionDefault>{}));
     options.set("probes", std::string("none"));
     auto trainer = std::make_unique<Trainer>(std::move(task), model.get(), options);
-    trainer->options_ = from_json(run.at("options"));
+    trainer->set_options(from_json(run.at("options")));
     for (const Json& probe : run.at("probes")) trainer->add_probe(probe.get<std::string>());
     trainer->build_columns();
     const auto& values = tensors.at("trajectory");

@@ -81,6 +81,19 @@ Trainer::Trainer(std::shared_ptr<const Task> task, const Model* model, const Opt
 
 Trainer::~Trainer() = default;
 
+std::string Trainer::option(const std::string& key) const {
+  // The model may be the host's and made with other options; what model and trainer share is the trainer's here.
+  const bool shared = key == "seed" || key == "threads";
+  for (const Settings* settings : {&task_->settings(), shared ? &settings_ : &model_->settings(), &settings_})
+    if (settings->has(key.c_str())) return settings->as_text(key.c_str());
+  fail(LAMINA_E_OPTION, "key is \"" + key + "\", must be an option of this run");
+}
+
+void Trainer::set_options(const Options& options) {
+  options_ = options;
+  settings_ = Settings(all_rows(), options, defaults_of(*task_));
+}
+
 void Trainer::choose_probes() {
   const std::string& wanted = settings_.text("probes");
   if (wanted == "default" || wanted == "all") {

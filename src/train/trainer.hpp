@@ -39,6 +39,8 @@ class Trainer {
   int64_t step() const { return step_; }
   const Model& model() const { return *model_; }
   const std::shared_ptr<const Task>& task() const { return task_; }
+  // The value that holds for a key of the task, the model or the trainer, as text.
+  std::string option(const std::string& key) const;
   // A snapshot that later steps do not change.
   std::shared_ptr<const Trajectory> trajectory() const;
 
@@ -50,6 +52,7 @@ class Trainer {
   void choose_probes();
   void add_probe(const std::string& name);
   void build_columns();
+  void set_options(const Options& options);
   bool due() const;  // whether the present step has a row in the trajectory
   void record(const Loss& loss);
   bool finite(const Loss& loss) const;

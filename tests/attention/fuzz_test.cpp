@@ -22,7 +22,8 @@ lamina_attention_spec random_spec(Dice& dice) {
   lamina_attention_spec s = new_spec();
   s.element = dice.chance(0.5) ? LAMINA_F32 : LAMINA_F64;
   s.map = 1 + static_cast<int32_t>(dice.below(3));
-  s.normaliser = s.map == LAMINA_SOFTMAX ? (dice.chance(0.5) ? 0 : LAMINA_NORMALISE_ROW_SUM) : static_cast<int32_t>(dice.below(4));
+  s.normaliser =
+      s.map == LAMINA_SOFTMAX ? (dice.chance(0.5) ? 0 : LAMINA_NORMALISE_ROW_SUM) : static_cast<int32_t>(dice.below(4));
   s.causal = static_cast<int32_t>(dice.below(3));
   const bool large = dice.chance(0.03);
   s.kv_heads = 1 + dice.below(large ? 1 : 2);

@@ -83,7 +83,9 @@ inline Problem make_problem(const lamina_attention_spec& spec, uint64_t seed) {
 }
 
 using Extents = std::array<int64_t, 4>;
-inline int64_t count(const Extents& n) { return n[0] * n[1] * n[2] * n[3]; }
+inline int64_t count(const Extents& n) {
+  return n[0] * n[1] * n[2] * n[3];
+}
 
 // An array of logical extents somewhere in a buffer: packed, or (given dice) with dimensions in any order and gaps; inputs also
 // with descending dimensions, and with stride 0 where all slices are equal.
@@ -142,9 +144,7 @@ class Strided {
         ASSERT_EQ(std::memcmp(&storage_[i], &expected, sizeof(T)), 0) << name << ": written outside the array";
       }
   }
-  lamina_input input() const {
-    return {storage_.data() + start_, {stride_[0], stride_[1], stride_[2], stride_[3]}};
-  }
+  lamina_input input() const { return {storage_.data() + start_, {stride_[0], stride_[1], stride_[2], stride_[3]}}; }
   lamina_output output() { return {storage_.data() + start_, {stride_[0], stride_[1], stride_[2], stride_[3]}}; }
 
  private:
@@ -170,7 +170,7 @@ struct Run {
   uint64_t stride_seed = 0;  // 0: packed
   int32_t threads = 1;
   const char* isa = nullptr;
-  bool workspace = false;    // bring one, of exactly the size asked for, between canaries
+  bool workspace = false;  // bring one, of exactly the size asked for, between canaries
 };
 
 struct Free {
@@ -289,7 +289,9 @@ Outputs<T> run(const Problem& p, const Run& options = {}) {
 inline std::string describe(const Problem& p) {
   const auto& s = p.spec;
   std::string text;
-  const auto add = [&](const char* name, int64_t value) { text.append(" ").append(name).append("=").append(std::to_string(value)); };
+  const auto add = [&](const char* name, int64_t value) {
+    text.append(" ").append(name).append("=").append(std::to_string(value));
+  };
   add("element", s.element), add("map", s.map), add("normaliser", s.normaliser), add("causal", s.causal), add("flags", s.flags);
   add("batch", s.batch), add("heads", s.heads), add("kv_heads", s.kv_heads), add("queries", s.queries), add("keys", s.keys);
   add("width", s.width), add("value_width", s.value_width), add("left", s.window_left), add("right", s.window_right);
@@ -324,8 +326,9 @@ double expect_near(const Outputs<T>& x, const Problem& p, const oracle::Solution
     if (values.empty()) return;
     ASSERT_EQ(values.size(), want.size()) << name << what;
     oracle::Real largest = 0;
-    for (const auto value : size)
-      if (std::isfinite(value)) largest = std::max(largest, value);
+    for (const oracle::Array* numbers : {&size, &want})
+      for (const auto value : *numbers)
+        if (std::isfinite(value)) largest = std::max(largest, std::fabs(value));
     const oracle::Real bound = u * K * largest + std::numeric_limits<T>::min();
     for (size_t i = 0; i < values.size(); ++i) {
       if (std::isnan(want[i])) {
@@ -334,7 +337,8 @@ double expect_near(const Outputs<T>& x, const Problem& p, const oracle::Solution
         ASSERT_EQ(static_cast<oracle::Real>(values[i]), want[i]) << name << "[" << i << "]:" << what;
       } else {
         const oracle::Real error = std::fabs(values[i] - want[i]);
-        ASSERT_LE(error, bound) << name << "[" << i << "] is " << values[i] << ", must be " << static_cast<double>(want[i]) << ":" << what;
+        ASSERT_LE(error, bound) << name << "[" << i << "] is " << values[i] << ", must be " << static_cast<double>(want[i])
+                                << ":" << what;
         worst = std::max(worst, static_cast<double>(error / bound));
       }
     }

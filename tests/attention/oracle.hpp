@@ -62,9 +62,9 @@ inline Solution solve(const Problem& p) {
   const Real inf = std::numeric_limits<Real>::infinity(), scale = p.scale();
   const int64_t D = p.D(), Dv = p.Dv(), Lq = p.Lq(), Lk = p.Lk(), group = p.H_kv() ? p.H() / p.H_kv() : 1;
   const int map = p.spec.map ? p.spec.map : LAMINA_SOFTMAX;
-  const int norm = p.spec.normaliser                ? p.spec.normaliser
-                   : map == LAMINA_SOFTMAX          ? LAMINA_NORMALISE_ROW_SUM
-                                                    : LAMINA_NORMALISE_NONE;
+  const int norm = p.spec.normaliser       ? p.spec.normaliser
+                   : map == LAMINA_SOFTMAX ? LAMINA_NORMALISE_ROW_SUM
+                                           : LAMINA_NORMALISE_NONE;
   Solution out;
   for (Result* r : {&out.value, &out.size}) {
     const size_t heads = p.B() * p.H(), kv = p.B() * p.H_kv();
@@ -93,7 +93,7 @@ inline Solution solve(const Problem& p) {
           s[j] = scale * dot + bias, s_size[j] = std::fabs(scale) * size + std::fabs(bias);
           out.value.scores[row * Lk + j] = s[j], out.size.scores[row * Lk + j] = s_size[j];
           if (s[j] > top) top = s[j];
-          if (s_size[j] > out.largest_score) out.largest_score = s_size[j];
+          if (std::isfinite(s_size[j]) && s_size[j] > out.largest_score) out.largest_score = s_size[j];
         }
         if (seen == 0) continue;
         // w(S), w'(S), N, P
@@ -141,7 +141,7 @@ inline Solution solve(const Problem& p) {
             const Real d_lse = p.d_lse.empty() ? 0 : p.d_lse[row];
             ds = P[j] * (g[j] - mean + d_lse), ds_size = P[j] * (g_size[j] + mean_size + std::fabs(d_lse));
           } else {
-            ds = slope[j] == 0 ? 0 : slope[j] * (g[j] - mean) / N;
+            ds = (slope[j] == 0 ? 0 : slope[j] * (g[j] - mean)) / N;
             ds_size = std::fabs(slope[j]) * (g_size[j] + mean_size) / std::fabs(N) * worse;
           }
           out.value.d_bias[row * Lk + j] = ds, out.size.d_bias[row * Lk + j] = ds_size;

@@ -111,17 +111,22 @@ TEST(Team, WorksInsideAHostsLoopAndNested) {
   EXPECT_EQ(total, 30);
 }
 
-TEST(Team, TheBodiesOfACallRunOnTheCallersThreadWithNothingOfTheHost) {
-  // While a call of ours waits, a task of the host must not start on its stack.
+TEST(Team, NoTaskOfTheHostStartsWhileACallWaits) {
   const Limit limit(Limit::max_allowed_parallelism, 4);
   const Team team(2);
   static thread_local bool inside = false;
   std::atomic<int> intruders{0};
-  tbb::parallel_for(0, 200, [&](int) {
-    if (inside) ++intruders;
-    inside = true;
-    team.for_each(4, [](int64_t, int) { std::this_thread::sleep_for(std::chrono::microseconds(50)); });
-    inside = false;
+  // Many tasks of the host lie ready on the thread that calls us.
+  tbb::task_arena(4).execute([&] {
+    tbb::parallel_for(
+        0, 100,
+        [&](int) {
+          if (inside) ++intruders;
+          inside = true;
+          team.for_each(4, [](int64_t, int) { std::this_thread::sleep_for(std::chrono::microseconds(200)); });
+          inside = false;
+        },
+        tbb::simple_partitioner());
   });
   EXPECT_EQ(intruders, 0);
 }
@@ -148,11 +153,16 @@ TEST(Team, TheFirstFailingChunkIsTheOneThatIsThrown) {
   for (const int threads : {1, 2, 8}) {
     const Team team(threads);
     for (int repeat = 0; repeat < 50; ++repeat) {
+      // The first failure in time is now the first chunk's, now a later one's.
+      const int64_t slow = repeat % 2 == 0 ? 20 : 21;
       std::atomic<int> running{0};
+      std::atomic<bool> both{false};
       try {
         team.for_each(200, [&](int64_t chunk, int) {
           ++running;
-          if (chunk == 20) std::this_thread::sleep_for(std::chrono::microseconds(200));
+          if (chunk == 21) both = true;
+          for (int i = 0; chunk == 20 && !both && i < 20; ++i) std::this_thread::sleep_for(std::chrono::microseconds(100));
+          if (chunk == slow) std::this_thread::sleep_for(std::chrono::microseconds(300));
           if (chunk >= 20) {
             --running;
             throw std::runtime_error(std::to_string(chunk));

@@ -210,8 +210,9 @@ static int32_t progress(void* user, const lamina_progress* now) {
 static void test_trainer(void) {
   lamina_trainer* made = NULL;
   lamina_model* copy = NULL;
-  lamina_task* same = NULL;
+  lamina_task* own = NULL;
   lamina_trajectory* table = NULL;
+  const char* text = "kept";
   int64_t step = -7;
   REFUSED(lamina_trainer_create(NULL, NULL, NULL, &made), "lamina_trainer_create: task is NULL");
   REFUSED(lamina_trainer_create(task, NULL, NULL, NULL), "lamina_trainer_create: out is NULL");
@@ -226,10 +227,20 @@ static void test_trainer(void) {
   lamina_trainer_stop(NULL);
   REFUSED(lamina_trainer_step(NULL, &step), "lamina_trainer_step: trainer is NULL");
   REFUSED(lamina_trainer_step(trainer, NULL), "lamina_trainer_step: out is NULL");
+  REFUSED(lamina_trainer_task(NULL, &own), "lamina_trainer_task: trainer is NULL");
+  REFUSED(lamina_trainer_task(trainer, NULL), "lamina_trainer_task: out is NULL");
+  REFUSED(lamina_trainer_option(NULL, "noise", &text), "lamina_trainer_option: trainer is NULL");
+  REFUSED(lamina_trainer_option(trainer, NULL, &text), "lamina_trainer_option: key is NULL");
+  REFUSED(lamina_trainer_option(trainer, "noise", NULL), "lamina_trainer_option: out is NULL");
+  REFUSED(lamina_trainer_option(trainer, "file", &text), "lamina_trainer_option: key is \"file\", must be an option of this run");
+  CHECK(own == NULL && strcmp(text, "kept") == 0);
+  CHECK(lamina_trainer_option(trainer, "samples", &text) == LAMINA_OK && strcmp(text, "16") == 0);
+  CHECK(lamina_trainer_option(trainer, "noise", &text) == LAMINA_OK && strcmp(text, "0.5") == 0);
+  CHECK(lamina_trainer_option(trainer, "variant", &text) == LAMINA_OK && strcmp(text, "full") == 0);
+  CHECK(lamina_trainer_task(trainer, &own) == LAMINA_OK && strcmp(lamina_task_name(own), "in_context_recall") == 0);
+  lamina_task_free(own);
   REFUSED(lamina_trainer_model(NULL, &copy), "lamina_trainer_model: trainer is NULL");
   REFUSED(lamina_trainer_model(trainer, NULL), "lamina_trainer_model: out is NULL");
-  REFUSED(lamina_trainer_task(NULL, &same), "lamina_trainer_task: trainer is NULL");
-  REFUSED(lamina_trainer_task(trainer, NULL), "lamina_trainer_task: out is NULL");
   REFUSED(lamina_trainer_trajectory(NULL, &table), "lamina_trainer_trajectory: trainer is NULL");
   REFUSED(lamina_trainer_trajectory(trainer, NULL), "lamina_trainer_trajectory: out is NULL");
   REFUSED(lamina_trainer_save(NULL, "x"), "lamina_trainer_save: trainer is NULL");

@@ -34,6 +34,11 @@ std::string line_of(const Case& c) {
          " noise=" + noise + " embedding=" + embedding + " train_value_scale=yes train_noise_logit=yes initialisation=gaussian";
 }
 
+std::string name_of(const ::testing::TestParamInfo<Case>& info) {
+  const auto& [variant, attention, feed_forward, noise, embedding] = info.param;
+  return std::string(variant) + "_" + attention + "_" + feed_forward + (noise[1] ? "_noisy_" : "_noiseless_") + embedding;
+}
+
 TEST_P(Gradient, MatchesCentralDifferences) {
   const std::string line = line_of(GetParam());
   const auto task = recall_task(line);
@@ -112,17 +117,13 @@ INSTANTIATE_TEST_SUITE_P(All, Gradient,
                                             ::testing::Values("linear", "relu", "softmax"),
                                             ::testing::Values("query", "query_and_attention"), ::testing::Values("0", "0.4"),
                                             ::testing::Values("one_hot", "orthonormal")),
-                         [](const auto& test) {
-                           const auto& [variant, attention, feed_forward, noise, embedding] = test.param;
-                           return std::string(variant) + "_" + attention + "_" + feed_forward + (noise[1] ? "_noisy_" : "_noiseless_") +
-                                  embedding;
-                         });
+                         name_of);
 
 TEST(Gradient, ConstructionsOfTheTiedModel) {
   for (const char* sampler : {"s1", "s3"})
     for (const char* construction : {"n1_star", "n1_prime", "n2", "relu_selector", "c0"})
       for (const char* attention : {"linear", "relu", "softmax"}) {
-        const std::string line = std::string(small) + "noise=0.3 train_value_scale=yes train_noise_logit=yes initial_scale=0.8 suppression=0.2 attention=" +
+        const std::string line = std::string(small) + "triggers_per_prompt=2 noise=0.3 train_value_scale=yes train_noise_logit=yes initial_scale=0.8 suppression=0.2 attention=" +
                                  attention + " initialisation=" + construction + " sampler=" + sampler;
         const auto task = recall_task(line);
         const auto tied = model_of(*task, line);

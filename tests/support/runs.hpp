@@ -32,9 +32,9 @@ inline std::unique_ptr<Trainer> trainer_of(const std::string& line) {
 }
 
 // A finished run, with its columns by name.
-class Run {
+class Experiment {
  public:
-  explicit Run(const std::string& line) : trainer(trainer_of(line)), status(trainer->run(0)), table(trainer->trajectory()) {}
+  explicit Experiment(const std::string& line) : trainer(trainer_of(line)), status(trainer->run(0)), table(trainer->trajectory()) {}
 
   int64_t column(const std::string& name) const {
     for (size_t c = 0; c < table->columns().size(); ++c)

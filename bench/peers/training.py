@@ -1,0 +1,145 @@
+#!/usr/bin/env python3
+"""lamina beside PyTorch on the same training, in one interleaved run: a table of ratios (peer time / lamina time).
+
+usage: training.py ROOT LAMINA [--library FILE] [--variants ...] [--threads 1 2] [--rounds 7] [--all]
+ROOT is a folder of make-root.sh; LAMINA the command line program. As root, for chroot. Every peer is compiled and warm
+before the first round; each round times every competitor once, in rotating order; a ratio is taken within a round.
+"""
+import argparse
+import csv
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+
+import lamina_data
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+STEPS = {"full": 400, "w_free": 200, "original": 100}
+NATURAL_STEPS = 5
+BEST = {"full": ["collapsed_unroll10", "statistics"], "w_free": ["blocks", "local"], "original": ["local"]}
+SAMPLES, LENGTH = 2048, 256
+# glibc's page faults cost PyTorch up to 2x on large tensors; LD_PRELOAD is what lets torch.compile emit vector code.
+SETTINGS = {"PATH": "/usr/bin:/bin", "HOME": "/root", "LD_PRELOAD": "libsleef.so.3", "MALLOC_MMAP_THRESHOLD_": "8589934592",
+            "MALLOC_TRIM_THRESHOLD_": "17179869184", "MALLOC_TOP_PAD_": "268435456"}
+
+
+def recall_options(variant, threads, steps):
+    return {"variant": variant, "noise": 0.5 if variant == "full" else 0, "samples": SAMPLES, "prompt_length": LENGTH, "seed": 1,
+            "precision": "f32", "optimiser": "ngd", "step_size": 0.1, "steps": steps, "threads": threads, "record_every": 1,
+            **({} if variant == "full" else {"feed_forward": "none", "initialisation": "gaussian", "initial_scale": 0.05})}
+
+
+class Lamina:
+    def __init__(self, program, variant, threads):
+        self.name, self.program = "lamina", program
+        self.options = [f"{key}={value}" for key, value in recall_options(variant, threads, STEPS[variant]).items()]
+        self.losses, self.isa = [], "?"
+
+    def measure(self):
+        with tempfile.TemporaryDirectory() as folder:
+            table = os.path.join(folder, "run.csv")
+            out = subprocess.run([self.program, "run", "in_context_recall", *self.options, "--csv", table, "--json"],
+                                 check=True, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, cwd=folder)
+            with open(table, newline="") as file:
+                self.losses = [float(row["loss"]) for row in csv.DictReader(file)]
+        report = json.loads(out.stdout)
+        self.isa = report.get("isa", self.isa)
+        return report["seconds"] / report["steps"]
+
+    def close(self):
+        pass
+
+
+class Peer:
+    def __init__(self, root, folder, variant, name, threads, data):
+        self.name, self.steps = name, NATURAL_STEPS if name == "natural" else STEPS[variant]
+        settings = {**SETTINGS, "OMP_NUM_THREADS": str(threads), "TORCHINDUCTOR_CACHE_DIR": folder + "/inductor"}
+        command = ["chroot", root, "/usr/bin/env", "-i", *(f"{key}={value}" for key, value in settings.items()), "python3",
+                   folder + "/recall.py", variant, name, "--threads", str(threads), "--steps", str(self.steps), "--data", data, "--serve"]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/")
+        self.answer()
+        self.loss = None
+
+    def answer(self):
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the peer {self.name} ended with status {self.process.wait()}")
+        return json.loads(line)
+
+    def measure(self):
+        print(file=self.process.stdin, flush=True)
+        report = self.answer()
+        self.loss = report["loss"]
+        return report["seconds_per_step"]
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def compare(arguments, variant, threads):
+    folder = "/tmp/lamina-peers"
+    outside = arguments.root + folder
+    os.makedirs(outside, exist_ok=True)
+    for script in ("problem", "local", "natural", "full", "w_free", "original", "recall"):
+        shutil.copy(f"{HERE}/{script}.py", outside)
+    lamina_data.write(arguments.library, recall_options(variant, threads, STEPS[variant]), f"{outside}/{variant}.npz")
+    names = ["natural", *BEST[variant]]
+    if arguments.all:
+        listing = ["chroot", arguments.root, "/usr/bin/env", "-i", "PATH=/usr/bin:/bin", "python3", folder + "/recall.py", variant, "list"]
+        names = subprocess.run(listing, check=True, stdout=subprocess.PIPE, text=True, cwd="/").stdout.split()
+    lamina = Lamina(arguments.lamina, variant, threads)
+    peers = [Peer(arguments.root, folder, variant, name, threads, f"{folder}/{variant}.npz") for name in names]
+    seconds = {competitor.name: [] for competitor in [lamina, *peers]}
+    for turn in range(arguments.rounds):
+        order = [lamina, *peers]
+        for competitor in order[turn % len(order):] + order[:turn % len(order)]:
+            seconds[competitor.name].append(competitor.measure())
+    wrong = 0
+    for peer in peers:
+        ratios = sorted(theirs / ours for theirs, ours in zip(seconds[peer.name], seconds["lamina"]))
+        expected = lamina.losses[peer.steps]
+        same = abs(peer.loss - expected) <= 1e-4 * abs(expected) + 1e-6
+        wrong += not same
+        print(f"| {variant} | {threads} | {peer.name} | {1e3 * statistics.median(seconds[peer.name]):.4f} | "
+              f"{1e3 * statistics.median(seconds['lamina']):.4f} | {statistics.median(ratios):.1f} | {ratios[0]:.1f} - {ratios[-1]:.1f} | "
+              f"{peer.loss:.6f} at {peer.steps} | {'equal' if same else f'DIFFERS: {expected:.6f}'} |", flush=True)
+        peer.close()
+    return wrong, lamina.isa
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("root")
+    parser.add_argument("lamina")
+    parser.add_argument("--library", help="liblamina.so; by default beside the program or in ../../capi of it")
+    parser.add_argument("--variants", nargs="+", default=list(STEPS), choices=list(STEPS))
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--all", action="store_true", help="every formulation, not only the natural and the fastest ones")
+    arguments = parser.parse_args()
+    arguments.root, arguments.lamina = os.path.abspath(arguments.root), os.path.abspath(arguments.lamina)
+    near = os.path.dirname(arguments.lamina)
+    places = [arguments.library or "", near + "/liblamina.so", near + "/../../capi/liblamina.so", near + "/../lib/liblamina.so"]
+    arguments.library = next((place for place in places if os.path.exists(place)), None) or sys.exit("training.py: give --library")
+    capability = subprocess.run(["chroot", arguments.root, "/usr/bin/env", "-i", "PATH=/usr/bin:/bin", "python3", "-c",
+                                 "import torch; print('PyTorch', torch.__version__, torch.backends.cpu.get_cpu_capability())"],
+                                check=True, stdout=subprocess.PIPE, text=True, cwd="/").stdout.strip()
+    print(f"in-context recall, S1, N = 60, |Q| = 5, |O| = 25, H = {LENGTH}, M = {SAMPLES}, linear attention, full batch, NGD, float32; {capability}")
+    print("| variant | threads | peer | peer ms/step | lamina ms/step | ratio | spread | loss | same as lamina |")
+    print("|---|---|---|---|---|---|---|---|---|", flush=True)
+    wrong, isa = 0, "?"
+    for variant in arguments.variants:
+        for threads in arguments.threads:
+            failures, isa = compare(arguments, variant, threads)
+            wrong += failures
+    print(f"lamina's instruction set: {isa}")
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+// lamina on the command line: a client of lamina.h alone. Subcommands list, describe, theory, run; exit codes in client.hpp.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+
+#include "client.hpp"
+#include "help.hpp"
+#include "run.hpp"
+
+namespace cli {
+namespace {
+
+constexpr const char* examples =
+    "Examples:\n"
+    "  lamina list\n"
+    "  lamina describe in_context_recall\n"
+    "  lamina run in_context_recall noise=0.2 --csv run.csv --svg run.svg\n"
+    "  lamina theory bayes_risk noise=0.2\n"
+    "Exit codes: 0 success, 1 the run or a file failed, 2 wrong usage or option, 130 stopped by Ctrl-C (results are kept).";
+constexpr const char* run_examples =
+    "Examples:\n"
+    "  lamina run in_context_recall\n"
+    "  lamina run in_context_recall noise=0 data=population prompt_length=inf --json\n"
+    "  lamina run in_context_recall variant=original attention=softmax noise=0 steps=1500 --csv run.csv --svg run.svg\n"
+    "  lamina run text_recall file=book.txt unit=words steps=200 --save run.safetensors\n"
+    "  lamina run text_recall --resume run.safetensors\n"
+    "Ctrl-C ends the run after the step under way and writes what was computed; a second Ctrl-C kills.\n"
+    "lamina describe NAME lists the options of a task.";
+
+std::string version_text() {
+  std::string text = std::string("lamina ") + lamina_version() + "\n" + lamina_build_info() + "\ninstruction sets here:";
+  for (int32_t i = 0; i < lamina_isa_count(); ++i) text += std::string(" ") + lamina_isa_name(i);
+  return text;
+}
+
+Exit parse_and_run(int argc, char** argv) {
+  CLI::App app("Training dynamics of one-layer transformers: tasks, runs and closed forms.", "lamina");
+  app.footer(examples);
+  app.set_version_flag("--version", version_text, "Version, build and instruction sets");
+  app.set_help_flag("-h,--help", "This help");
+  app.require_subcommand(1);
+
+  CLI::App* list_command = app.add_subcommand("list", "Tasks, probes and closed forms, one sentence each");
+
+  std::string name, task = "in_context_recall", arguments;
+  CLI::App* describe_command = app.add_subcommand("describe", "A task's options, probes and paper; a probe; a closed form");
+  describe_command->add_option("NAME", name, "From lamina list")->required();
+  describe_command->footer(
+      "Examples:\n  lamina describe in_context_recall\n  lamina describe mass\n  lamina describe first_step");
+
+  RunRequest request;
+  CLI::App* theory_command = app.add_subcommand("theory", "Evaluate a closed form");
+  theory_command->add_option("NAME", name, "From lamina list")->required();
+  theory_command->add_option("SETTING", request.settings, "Options of the task, where the form reads one")
+      ->type_name("key=value");
+  theory_command->add_option("--task", task, "The task that is read")->capture_default_str();
+  theory_command->add_option("--arguments", arguments, "Numbers separated by commas")->type_name("a,b,...");
+  theory_command->footer(
+      "Examples:\n  lamina theory bayes_risk noise=0.2\n  lamina theory excess_after noise=0.5 --arguments 0.1,400,0");
+
+  CLI::App* run_command = app.add_subcommand("run", "Train a model on a task and show what happened");
+  run_command->add_option("NAME", request.task, "A task")->required();
+  run_command->add_option("SETTING", request.settings, "Options of the run")->type_name("key=value");
+  run_command->add_option("--csv", request.csv, "Write every recorded step, 17 digits")->type_name("FILE");
+  run_command->add_option("--svg", request.svg, "Draw the excess risk (needs gnuplot)")->type_name("FILE");
+  run_command->add_flag("--json", request.json, "Print the final row and the run's description as JSON, nothing else");
+  run_command->add_option("--save", request.save, "Save the run, to be resumed or loaded")->type_name("FILE");
+  run_command->add_option("--resume", request.resume, "Go on with a saved run")->type_name("FILE");
+  run_command->add_flag("--quiet", request.quiet, "No progress and no table");
+  run_command->footer(run_examples);
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& shown) {  // --help, --version
+    app.exit(shown);
+    return success;
+  } catch (const CLI::ParseError& error) {
+    const auto chosen = app.get_subcommands();
+    const std::string command = chosen.empty() ? "lamina" : "lamina " + chosen[0]->get_name();
+    throw Failure(usage, std::string(error.what()) + "; " + command + " --help shows how");
+  }
+  if (list_command->parsed()) return list();
+  if (describe_command->parsed()) return describe_name(name);
+  if (theory_command->parsed()) return evaluate_theory(name, task, request.settings, arguments);
+  return run(request);
+}
+
+}  // namespace
+}  // namespace cli
+
+int main(int argc, char** argv) {
+  try {
+    return cli::parse_and_run(argc, argv);
+  } catch (const cli::Failure& failure) {
+    std::fprintf(stderr, "lamina: %s\n", failure.what());
+    return failure.code;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "lamina: %s\n", error.what());
+    return cli::run_failed;
+  }
+}

@@ -1,0 +1,94 @@
+# The picture of a run: excess on a log axis, what theory predicts, and the predicted slope beside it.
+
+colours <- c(excess = "#1b4f9c", predicted = "#d1690e", slope = "#555555", floor = "#2f8f4e")
+
+# Labels 10^k at whole decades, and no more than eight of them.
+decade_axis <- function(range) {
+  decades <- seq(floor(range[1]), ceiling(range[2]))
+  decades <- decades[seq(1, length(decades), by = max(1, ceiling(length(decades) / 8)))]
+  graphics::axis(2, at = 10^decades, labels = parse(text = paste0("10^", decades)), las = 1)
+}
+
+plot.lamina_run <- function(x, main = NULL, sub = NULL, xlab = "step", ylab = NULL, ylim = NULL, legend = TRUE, ...) {
+  rows <- x$trajectory
+  shown <- if (any(is.finite(rows$excess))) "excess" else "loss"
+  y <- rows[[shown]]
+  drawn <- is.finite(y) & y > 0
+  if (!nrow(rows) || !any(is.finite(y))) refuse("the run has no finite loss to draw")
+  theory <- run_theory(x)
+  logarithmic <- any(drawn)
+  if (is.null(main)) main <- run_title(x)
+  if (is.null(ylab)) ylab <- if (shown == "excess") "excess loss over the Bayes risk (nats)" else "loss (nats)"
+  predicted <- rows$predicted
+  if (is.null(ylim)) {
+    ylim <- range(if (logarithmic) y[drawn] else y[is.finite(y)])
+    # The prediction falls for ever: it is drawn a decade below the run at most.
+    if (logarithmic && !is.null(predicted) && shown == "excess")
+      ylim <- range(ylim, pmax(predicted[is.finite(predicted)], ylim[1] / 10))
+    if (ylim[1] == ylim[2]) ylim <- if (logarithmic) ylim * c(0.5, 2) else ylim + c(-1, 1)
+  }
+  graphics::plot(rows$step, ifelse(drawn | !logarithmic, y, NA), type = "n", log = if (logarithmic) "y" else "", ylim = ylim,
+                 xlab = xlab, ylab = ylab, main = main, yaxt = if (logarithmic && log10(ylim[2] / ylim[1]) > 2) "n" else "s",
+                 las = 1, ...)
+  if (logarithmic && log10(ylim[2] / ylim[1]) > 2) decade_axis(log10(ylim))
+  key <- list(text = shown, colour = colours[["excess"]], type = 1, width = 2)
+  add <- function(text, colour, type, width) {
+    key$text <<- c(key$text, text)
+    key$colour <<- c(key$colour, colours[[colour]])
+    key$type <<- c(key$type, type)
+    key$width <<- c(key$width, width)
+  }
+  if (shown == "excess" && logarithmic) {
+    if (!is.null(predicted)) {
+      graphics::lines(rows$step, ifelse(predicted > 0, predicted, NA), col = colours[["predicted"]], lty = 2, lwd = 2)
+      add("predicted", "predicted", 2, 2)
+    }
+    if (draw_slope(rows, theory[["slope"]], ylim)) add(sprintf("slope %.4g per step", theory[["slope"]]), "slope", 1, 1)
+    if (!is.na(theory[["floor"]]) && theory[["floor"]] > ylim[1] && theory[["floor"]] < ylim[2]) {
+      graphics::abline(h = theory[["floor"]], col = colours[["floor"]], lty = 3, lwd = 1.5)
+      add("KL(noise || estimate)", "floor", 3, 1.5)
+    }
+  }
+  lines(x, column = shown)
+  hidden <- sum(is.finite(y) & y <= 0)
+  if (logarithmic && hidden) {
+    at <- rows$step[is.finite(y) & y <= 0]
+    graphics::points(at, rep(ylim[1], length(at)), pch = 25, cex = 0.6, col = colours[["excess"]], bg = colours[["excess"]])
+    if (is.null(sub)) sub <- paste(hidden, "values at or below 0, marked at the bottom")
+  }
+  if (!is.null(sub)) graphics::title(sub = sub)
+  if (isTRUE(legend))
+    graphics::legend("topright", legend = key$text, col = key$colour, lty = key$type, lwd = key$width, bty = "n")
+  invisible(x)
+}
+
+# A line of the predicted slope to the right of the prediction, over its last half; whether there was room for one.
+draw_slope <- function(rows, slope, ylim) {
+  if (is.na(slope) || slope >= 0) return(FALSE)
+  fits <- which(is.finite(rows$predicted) & rows$predicted > ylim[1] & rows$predicted < ylim[2])
+  if (length(fits) < 2L) return(FALSE)
+  first <- fits[ceiling(length(fits) / 2)]
+  last <- fits[length(fits)]
+  if (rows$step[last] <= rows$step[first]) return(FALSE)
+  t <- rows$step[c(first, last)]
+  # Through the end of the prediction, where it has the slope of the limit, and a little to its right.
+  y <- rows$predicted[last] * exp(slope * (t - t[2]))
+  shift <- 0.03 * diff(range(rows$step))
+  graphics::lines(t + shift, y, col = colours[["slope"]], lwd = 1)
+  graphics::text(mean(t) + shift, exp(mean(log(y))), sprintf("%.4g", slope), pos = 4, col = colours[["slope"]], cex = 0.8)
+  TRUE
+}
+
+run_title <- function(x) {
+  words <- x$options[intersect(c("variant", "attention"), names(x$options))]
+  noise <- x$options["noise"]
+  paste0(x$task$name, ": ", paste(words, collapse = ", "), if (!is.na(noise)) paste0(", noise ", noise))
+}
+
+lines.lamina_run <- function(x, column = "excess", col = "#1b4f9c", lwd = 2, ...) {
+  y <- x$trajectory[[column]]
+  if (is.null(y)) refuse("the run has no column ", column, "; it has ", paste(names(x$trajectory), collapse = ", "))
+  if (graphics::par("ylog")) y[!is.na(y) & y <= 0] <- NA
+  graphics::lines(x$trajectory$step, y, col = col, lwd = lwd, ...)
+  invisible(x)
+}

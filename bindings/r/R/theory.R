@@ -1,0 +1,38 @@
+# Closed forms by name, at vectors of arguments.
+
+# "step_size, t, normalisation -> lambda" as list(arguments, results).
+signature_of <- function(text) {
+  sides <- trimws(strsplit(text, "->", fixed = TRUE)[[1]])
+  lapply(sides, function(side) if (nzchar(side)) trimws(strsplit(side, ",", fixed = TRUE)[[1]]) else character())
+}
+
+lamina_theory <- function(name, ..., task = NULL) {
+  forms <- catalogue("theory")
+  if (!is.character(name) || length(name) != 1L || !name %in% forms$name)
+    refuse("name must be one of ", paste(forms$name, collapse = ", "))
+  form <- forms[forms$name == name, ]
+  sides <- signature_of(form$description)
+  given <- list(...)
+  keys <- if (is.null(names(given))) rep("", length(given)) else names(given)
+  own <- !nzchar(keys) | keys %in% sides[[1]]
+  options <- given[!own]
+  if (length(options) && form$owner != "task") refuse(name, " has no argument ", names(options)[1], ": it is ", form$description)
+  if (form$owner == "task") task <- if (is.null(task)) as_task("in_context_recall", options)
+    else as_task(if (is.character(task)) task else task_of(task), options)
+
+  # Named arguments take their places, the others the places left.
+  values <- vector("list", length(sides[[1]]))
+  at <- match(keys[own], sides[[1]])
+  free <- setdiff(seq_along(values), at)
+  if (sum(is.na(at)) > length(free) || anyDuplicated(at[!is.na(at)]) || sum(own) != length(values))
+    refuse(name, " takes ", length(values), " arguments, ", sum(own), " given: it is ", form$description)
+  at[is.na(at)] <- free[seq_len(sum(is.na(at)))]
+  values[at] <- lapply(given[own], as_numbers, what = "an argument")
+  rows <- if (length(values)) max(lengths(values)) else 1L
+  if (any(lengths(values) == 0L)) rows <- 0L
+  table <- matrix(unlist(lapply(values, rep_len, rows)), nrow = length(values), ncol = rows, byrow = TRUE)
+  storage.mode(table) <- "double"
+  out <- .Call(shim_theory, name, task$pointer, table, form$maximum)
+  rownames(out) <- if (length(sides[[2]]) == nrow(out)) sides[[2]]
+  if (nrow(out) == 1L) as.vector(out) else if (ncol(out) == 1L) out[, 1L] else t(out)
+}

@@ -1,0 +1,165 @@
+// What veneer.hpp takes from AVX2 and AVX-512 directly, on bare registers: where xsimd has no such operation, or another one.
+#pragma once
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace lamina::kernels {
+namespace {
+
+LAMINA_INLINE __m256 native_fma(__m256 x, __m256 y, __m256 z) {
+  return _mm256_fmadd_ps(x, y, z);
+}
+LAMINA_INLINE __m256d native_fma(__m256d x, __m256d y, __m256d z) {
+  return _mm256_fmadd_pd(x, y, z);
+}
+
+LAMINA_INLINE __m256 native_greater(__m256 x, __m256 y) {
+  return _mm256_max_ps(x, y);
+}
+LAMINA_INLINE __m256d native_greater(__m256d x, __m256d y) {
+  return _mm256_max_pd(x, y);
+}
+LAMINA_INLINE __m256 native_smaller(__m256 x, __m256 y) {
+  return _mm256_min_ps(x, y);
+}
+LAMINA_INLINE __m256d native_smaller(__m256d x, __m256d y) {
+  return _mm256_min_pd(x, y);
+}
+
+LAMINA_INLINE float native_fold_sum(__m256 x) {
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+LAMINA_INLINE double native_fold_sum(__m256d x) {
+  const __m128d two = _mm_add_pd(_mm256_castpd256_pd128(x), _mm256_extractf128_pd(x, 1));
+  return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));
+}
+LAMINA_INLINE float native_fold_greater(__m256 x) {
+  const __m128 four = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+  const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+}
+LAMINA_INLINE double native_fold_greater(__m256d x) {
+  const __m128d two = _mm_max_pd(_mm256_castpd256_pd128(x), _mm256_extractf128_pd(x, 1));
+  return _mm_cvtsd_f64(_mm_max_sd(two, _mm_unpackhi_pd(two, two)));
+}
+
+#if defined(__AVX512F__)
+
+LAMINA_INLINE __m512 native_fma(__m512 x, __m512 y, __m512 z) {
+  return _mm512_fmadd_ps(x, y, z);
+}
+LAMINA_INLINE __m512d native_fma(__m512d x, __m512d y, __m512d z) {
+  return _mm512_fmadd_pd(x, y, z);
+}
+
+LAMINA_INLINE __m512 native_greater(__m512 x, __m512 y) {
+  return _mm512_max_ps(x, y);
+}
+LAMINA_INLINE __m512d native_greater(__m512d x, __m512d y) {
+  return _mm512_max_pd(x, y);
+}
+LAMINA_INLINE __m512 native_smaller(__m512 x, __m512 y) {
+  return _mm512_min_ps(x, y);
+}
+LAMINA_INLINE __m512d native_smaller(__m512d x, __m512d y) {
+  return _mm512_min_pd(x, y);
+}
+
+LAMINA_INLINE float native_fold_sum(__m512 x) {
+  return native_fold_sum(_mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1)));
+}
+LAMINA_INLINE double native_fold_sum(__m512d x) {
+  return native_fold_sum(_mm256_add_pd(_mm512_castpd512_pd256(x), _mm512_extractf64x4_pd(x, 1)));
+}
+LAMINA_INLINE float native_fold_greater(__m512 x) {
+  return native_fold_greater(_mm256_max_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1)));
+}
+LAMINA_INLINE double native_fold_greater(__m512d x) {
+  return native_fold_greater(_mm256_max_pd(_mm512_castpd512_pd256(x), _mm512_extractf64x4_pd(x, 1)));
+}
+
+// x 2^n for integer n, with every special case as in real arithmetic.
+LAMINA_INLINE __m512 native_scale(__m512 x, __m512 n) {
+  return _mm512_scalef_ps(x, n);
+}
+LAMINA_INLINE __m512d native_scale(__m512d x, __m512d n) {
+  return _mm512_scalef_pd(x, n);
+}
+
+LAMINA_INLINE __m512 native_counts(const uint16_t* p, float) {
+  return _mm512_cvtepi32_ps(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
+}
+LAMINA_INLINE __m512d native_counts(const uint16_t* p, double) {
+  return _mm512_cvtepi32_pd(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
+
+// The first elements of a register.
+template <class T>
+using NativeTail = __mmask16;
+template <class T>
+LAMINA_INLINE __mmask16 native_tail(int64_t count) {
+  return static_cast<__mmask16>((1u << count) - 1);
+}
+LAMINA_INLINE __m512 native_load(const float* p, __mmask16 tail) {
+  return _mm512_maskz_loadu_ps(tail, p);
+}
+LAMINA_INLINE __m512d native_load(const double* p, __mmask16 tail) {
+  return _mm512_maskz_loadu_pd(static_cast<__mmask8>(tail), p);
+}
+LAMINA_INLINE void native_store(float* p, __m512 x, __mmask16 tail) {
+  _mm512_mask_storeu_ps(p, tail, x);
+}
+LAMINA_INLINE void native_store(double* p, __m512d x, __mmask16 tail) {
+  _mm512_mask_storeu_pd(p, static_cast<__mmask8>(tail), x);
+}
+LAMINA_INLINE __m512 native_keep(__m512 x, __mmask16 tail) {
+  return _mm512_maskz_mov_ps(tail, x);
+}
+LAMINA_INLINE __m512d native_keep(__m512d x, __mmask16 tail) {
+  return _mm512_maskz_mov_pd(static_cast<__mmask8>(tail), x);
+}
+
+#else
+
+LAMINA_INLINE __m256 native_counts(const uint16_t* p, float) {
+  return _mm256_cvtepi32_ps(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
+LAMINA_INLINE __m256d native_counts(const uint16_t* p, double) {
+  return _mm256_cvtepi32_pd(_mm_cvtepu16_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
+
+template <class T>
+using NativeTail = __m256i;
+template <class T>
+LAMINA_INLINE __m256i native_tail(int64_t count) {
+  if constexpr (sizeof(T) == 4)
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  else
+    return _mm256_cmpgt_epi64(_mm256_set1_epi64x(count), _mm256_setr_epi64x(0, 1, 2, 3));
+}
+LAMINA_INLINE __m256 native_load(const float* p, __m256i tail) {
+  return _mm256_maskload_ps(p, tail);
+}
+LAMINA_INLINE __m256d native_load(const double* p, __m256i tail) {
+  return _mm256_maskload_pd(p, tail);
+}
+LAMINA_INLINE void native_store(float* p, __m256 x, __m256i tail) {
+  _mm256_maskstore_ps(p, tail, x);
+}
+LAMINA_INLINE void native_store(double* p, __m256d x, __m256i tail) {
+  _mm256_maskstore_pd(p, tail, x);
+}
+LAMINA_INLINE __m256 native_keep(__m256 x, __m256i tail) {
+  return _mm256_and_ps(x, _mm256_castsi256_ps(tail));
+}
+LAMINA_INLINE __m256d native_keep(__m256d x, __m256i tail) {
+  return _mm256_and_pd(x, _mm256_castsi256_pd(tail));
+}
+
+#endif
+
+}  // namespace
+}  // namespace lamina::kernels

@@ -1,0 +1,202 @@
+// One problem, one set of bits: whatever the strides, the threads, the instruction set, the batch around it, the host's
+// floating-point state and the number of host threads on one plan.
+#include <oneapi/tbb/global_control.h>
+
+#include <thread>
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
+
+#include "tests/attention/harness.hpp"
+
+using namespace harness;
+
+namespace {
+
+// A sample of plans; large: enough work for several threads, with one sweep per head (many heads) and with two (few).
+std::vector<Problem> problems(bool large) {
+  std::vector<Problem> out;
+  uint64_t seed = 100;
+  for (const int32_t type : {LAMINA_F32, LAMINA_F64})
+    for (const int map : {LAMINA_SOFTMAX, LAMINA_LINEAR, LAMINA_RELU})
+      for (const int kind : {0, 1, 2}) {
+        lamina_attention_spec s = new_spec();
+        s.element = type, s.map = map, s.normaliser = map == LAMINA_SOFTMAX ? 0 : 1 + kind;
+        s.batch = large && kind == 0 ? 5 : 1, s.kv_heads = kind == 2 ? 1 : 2, s.heads = 2 * s.kv_heads;
+        s.queries = large ? 150 : 67, s.keys = large ? 270 : 131, s.width = 19, s.value_width = 35, s.scale = 0.25;
+        s.flags = LAMINA_WITH_WEIGHTS | LAMINA_WITH_SCORES | (map == LAMINA_SOFTMAX ? LAMINA_WITH_LSE : 0);
+        if (kind == 1) s.causal = LAMINA_CAUSAL_BOTTOM_RIGHT, s.flags |= LAMINA_WITH_BIAS;
+        if (kind == 2) s.causal = LAMINA_CAUSAL_TOP_LEFT, s.flags |= LAMINA_WITH_MASK | LAMINA_WITH_LENGTHS;
+        out.push_back(make_problem(s, seed++));
+      }
+  return out;
+}
+
+template <class Check>
+void each(bool large, Check check) {
+  for (const Problem& p : problems(large))
+    if (p.spec.element == LAMINA_F32)
+      check(p, float());
+    else
+      check(p, double());
+}
+
+TEST(AttentionBits, StridesDoNotMatter) {
+  each(false, [](const Problem& p, auto type) {
+    using T = decltype(type);
+    const Outputs<T> packed = run<T>(p);
+    for (uint64_t seed = 1; seed <= 8; ++seed) expect_same_bits(packed, run<T>(p, {.stride_seed = seed}), describe(p));
+  });
+}
+
+// Inputs with stride 0 against the same numbers written out.
+TEST(AttentionBits, BroadcastIsACopy) {
+  each(false, [](Problem p, auto type) {
+    using T = decltype(type);
+    const Extents n = {p.B(), p.H(), p.Lq(), p.Lk()};
+    Dice dice(9);
+    for (const int dimension : {0, 1, 2}) {
+      const auto spread = [&](auto& values, Extents extents) {
+        if (values.empty()) return;
+        const int64_t inner = extents[3] * (dimension < 2 ? extents[2] : 1) * (dimension < 1 ? extents[1] : 1);
+        const int64_t slices = extents[dimension];
+        for (size_t i = 0; i < values.size(); ++i) values[i] = values[i / (inner * slices) * (inner * slices) + i % inner];
+      };
+      spread(p.q, {p.B(), p.H(), p.Lq(), p.D()}), spread(p.k, {p.B(), p.H_kv(), p.Lk(), p.D()});
+      spread(p.v, {p.B(), p.H_kv(), p.Lk(), p.Dv()}), spread(p.bias, n), spread(p.mask, n),
+          spread(p.d_o, {p.B(), p.H(), p.Lq(), p.Dv()});
+      const Outputs<T> copied = run<T>(p);
+      const Plan plan = make_plan(p.spec);
+      Arrays<T> arrays(p);
+      for (lamina_input* x : {&arrays.c.q, &arrays.c.k, &arrays.c.v, &arrays.c.bias, &arrays.c.mask, &arrays.c.d_o})
+        x->stride[dimension] = 0;
+      ASSERT_EQ(lamina_attention_forward(plan.get(), &arrays.c, nullptr, 0), LAMINA_OK) << lamina_last_error();
+      ASSERT_EQ(lamina_attention_backward(plan.get(), &arrays.c, nullptr, 0), LAMINA_OK) << lamina_last_error();
+      expect_same_bits(copied, arrays.outputs(p), describe(p));
+    }
+  });
+}
+
+TEST(AttentionBits, ThreadsDoNotMatter) {
+  const tbb::global_control raise(tbb::global_control::max_allowed_parallelism, 8);
+  each(true, [](const Problem& p, auto type) {
+    using T = decltype(type);
+    const Outputs<T> serial = run<T>(p);
+    for (const int threads : {2, 3, 4, 8, 0})
+      for (int repeat = 0; repeat < 2; ++repeat)
+        expect_same_bits(serial, run<T>(p, {.threads = threads, .workspace = repeat == 0}), describe(p));
+  });
+}
+
+TEST(AttentionBits, InstructionSetsDoNotMatter) {
+  ASSERT_GE(lamina_isa_count(), 1);
+  for (const bool large : {false, true})
+    each(large, [](const Problem& p, auto type) {
+      using T = decltype(type);
+      const Outputs<T> reference = run<T>(p, {.isa = "reference"});
+      for (int32_t i = 0; i < lamina_isa_count(); ++i)
+        expect_same_bits(reference, run<T>(p, {.isa = lamina_isa_name(i)}),
+                         std::string(" ") + lamina_isa_name(i) + describe(p));
+    });
+}
+
+// A sequence in a batch with lengths has the bits of the sequence alone in a plan of its own size.
+TEST(AttentionBits, LengthsDoNotMatter) {
+  for (const int map : {LAMINA_SOFTMAX, LAMINA_RELU}) {
+    lamina_attention_spec s = new_spec();
+    s.map = map, s.batch = 3, s.heads = 2, s.queries = 100, s.keys = 170, s.width = 9, s.causal = LAMINA_CAUSAL_BOTTOM_RIGHT;
+    s.flags = LAMINA_WITH_LENGTHS;
+    Problem p = make_problem(s, 21);
+    p.query_lengths = {100, 37, 70}, p.key_lengths = {170, 129, 65};
+    const Outputs<double> batch = run<double>(p);
+    for (int64_t b = 0; b < 3; ++b) {
+      lamina_attention_spec one = s;
+      one.flags = 0, one.batch = 1, one.queries = p.query_lengths[b], one.keys = p.key_lengths[b];
+      Problem alone = make_problem(one, 1);
+      const auto cut = [&](auto& to, const auto& from, int64_t length, int64_t full) {
+        for (int64_t h = 0; h < 2; ++h)
+          for (int64_t i = 0; i < length * 9; ++i) to[h * length * 9 + i] = from[((b * 2 + h) * full) * 9 + i];
+      };
+      cut(alone.q, p.q, one.queries, 100), cut(alone.k, p.k, one.keys, 170), cut(alone.v, p.v, one.keys, 170);
+      cut(alone.d_o, p.d_o, one.queries, 100);
+      const Outputs<double> got = run<double>(alone);
+      Outputs<double> want = got;
+      cut(want.o, batch.o, one.queries, 100), cut(want.d_q, batch.d_q, one.queries, 100);
+      cut(want.d_k, batch.d_k, one.keys, 170), cut(want.d_v, batch.d_v, one.keys, 170);
+      expect_same_bits(want, got, describe(alone));
+    }
+  }
+}
+
+// A query alone has the bits it has among others.
+TEST(AttentionBits, NeighboursDoNotMatter) {
+  lamina_attention_spec s = new_spec();
+  s.element = LAMINA_F32, s.batch = s.heads = 1, s.queries = 90, s.keys = 300, s.width = 20;
+  const Problem p = make_problem(s, 31);
+  const Outputs<float> all = run<float>(p);
+  for (const int64_t i : {0, 1, 15, 16, 63, 64, 89}) {
+    lamina_attention_spec one = s;
+    one.queries = 1;
+    Problem alone = p;
+    alone.spec = one;
+    alone.q.assign(p.q.begin() + i * 20, p.q.begin() + (i + 1) * 20);
+    alone.d_o.assign(p.d_o.begin() + i * 20, p.d_o.begin() + (i + 1) * 20);
+    const Outputs<float> got = run<float>(alone);
+    EXPECT_EQ(std::memcmp(got.o.data(), all.o.data() + i * 20, 20 * sizeof(float)), 0) << i;
+    EXPECT_EQ(std::memcmp(got.d_q.data(), all.d_q.data() + i * 20, 20 * sizeof(float)), 0) << i;
+  }
+}
+
+TEST(AttentionBits, HostThreadsOnOnePlan) {
+  each(false, [](const Problem& p, auto type) {
+    using T = decltype(type);
+    const Outputs<T> want = run<T>(p);
+    const Plan plan = make_plan(p.spec);
+    std::vector<std::unique_ptr<Arrays<T>>> arrays;
+    for (int t = 0; t < 8; ++t) arrays.push_back(std::make_unique<Arrays<T>>(p));
+    std::vector<std::thread> threads;
+    std::vector<lamina_status> status(8, LAMINA_OK);
+    for (int t = 0; t < 8; ++t)
+      threads.emplace_back([&, t] {
+        for (int repeat = 0; repeat < 5 && status[t] == LAMINA_OK; ++repeat) {
+          status[t] = lamina_attention_forward(plan.get(), &arrays[t]->c, nullptr, 0);
+          if (status[t] == LAMINA_OK) status[t] = lamina_attention_backward(plan.get(), &arrays[t]->c, nullptr, 0);
+        }
+      });
+    for (auto& thread : threads) thread.join();
+    for (int t = 0; t < 8; ++t) {
+      ASSERT_EQ(status[t], LAMINA_OK);
+      expect_same_bits(want, arrays[t]->outputs(p), describe(p));
+    }
+  });
+}
+
+#if defined(__x86_64__)
+TEST(AttentionBits, HostFloatingPointStateDoesNotMatter) {
+  const tbb::global_control raise(tbb::global_control::max_allowed_parallelism, 4);
+  each(true, [](const Problem& p, auto type) {
+    using T = decltype(type);
+    const Outputs<T> want = run<T>(p);
+    Arrays<T> arrays(p);
+    lamina_attention_spec spec = p.spec;
+    spec.threads = 4;
+    const Plan plan = make_plan(spec);
+    const unsigned before = _mm_getcsr();
+    const unsigned states[] = {before | 0x8040, before | 0x2000, before | 0x4000,
+                               before | 0x6000};  // FTZ and DAZ; the rounding modes
+    for (const unsigned state : states) {
+      _mm_setcsr(state);
+      const lamina_status forward = lamina_attention_forward(plan.get(), &arrays.c, nullptr, 0);
+      const lamina_status backward = lamina_attention_backward(plan.get(), &arrays.c, nullptr, 0);
+      const unsigned after = _mm_getcsr();
+      _mm_setcsr(before);
+      EXPECT_EQ(after, state);
+      ASSERT_EQ(forward, LAMINA_OK);
+      ASSERT_EQ(backward, LAMINA_OK);
+      expect_same_bits(want, arrays.outputs(p), describe(p));
+    }
+  });
+}
+#endif
+
+}  // namespace
