@@ -134,6 +134,7 @@ def long_fuzzing(report):
 def full(report):
     quick(report, [STRICT])
     report.stage("long figures", slow_figures, report)
+    report.stage("R CMD check", packages.r_check, report)
     report.stage("README table", readme_table, report)
     report.stage("instruction sets", instruction_sets, report)
     report.stage("Nehalem", nehalem, report)

@@ -6,7 +6,7 @@ colours <- c(excess = "#1b4f9c", predicted = "#d1690e", slope = "#555555", floor
 decade_axis <- function(range) {
   decades <- seq(floor(range[1]), ceiling(range[2]))
   decades <- decades[seq(1, length(decades), by = max(1, ceiling(length(decades) / 8)))]
-  graphics::axis(2, at = 10^decades, labels = parse(text = paste0("10^", decades)), las = 1)
+  graphics::axis(2, at = 10^decades, labels = parse(text = paste0("10^", decades)), las = 1, cex.axis = 0.9, mgp = c(3, 0.6, 0))
 }
 
 plot.lamina_run <- function(x, main = NULL, sub = NULL, xlab = "step", ylab = NULL, ylim = NULL, legend = TRUE, ...) {
@@ -31,17 +31,19 @@ plot.lamina_run <- function(x, main = NULL, sub = NULL, xlab = "step", ylab = NU
                  xlab = xlab, ylab = ylab, main = main, yaxt = if (logarithmic && log10(ylim[2] / ylim[1]) > 2) "n" else "s",
                  las = 1, ...)
   if (logarithmic && log10(ylim[2] / ylim[1]) > 2) decade_axis(log10(ylim))
-  key <- list(text = shown, colour = colours[["excess"]], type = 1, width = 2)
+  key <- list(text = shown, colour = colours[["excess"]], type = 1, width = 3)
   add <- function(text, colour, type, width) {
     key$text <<- c(key$text, text)
     key$colour <<- c(key$colour, colours[[colour]])
     key$type <<- c(key$type, type)
     key$width <<- c(key$width, width)
   }
+  lines(x, column = shown, lwd = 3)
+  # On top, since a good prediction lies on the run.
   if (shown == "excess" && logarithmic) {
     if (!is.null(predicted)) {
-      graphics::lines(rows$step, ifelse(predicted > 0, predicted, NA), col = colours[["predicted"]], lty = 2, lwd = 2)
-      add("predicted", "predicted", 2, 2)
+      graphics::lines(rows$step, ifelse(predicted > 0, predicted, NA), col = colours[["predicted"]], lty = 2, lwd = 1.5)
+      add("predicted", "predicted", 2, 1.5)
     }
     if (draw_slope(rows, theory[["slope"]], ylim)) add(sprintf("slope %.4g per step", theory[["slope"]]), "slope", 1, 1)
     if (!is.na(theory[["floor"]]) && theory[["floor"]] > ylim[1] && theory[["floor"]] < ylim[2]) {
@@ -49,7 +51,6 @@ plot.lamina_run <- function(x, main = NULL, sub = NULL, xlab = "step", ylab = NU
       add("KL(noise || estimate)", "floor", 3, 1.5)
     }
   }
-  lines(x, column = shown)
   hidden <- sum(is.finite(y) & y <= 0)
   if (logarithmic && hidden) {
     at <- rows$step[is.finite(y) & y <= 0]
@@ -57,8 +58,10 @@ plot.lamina_run <- function(x, main = NULL, sub = NULL, xlab = "step", ylab = NU
     if (is.null(sub)) sub <- paste(hidden, "values at or below 0, marked at the bottom")
   }
   if (!is.null(sub)) graphics::title(sub = sub)
+  # A run that ends high, as one that diverges does, leaves the lower corner free.
+  middle <- if (logarithmic) exp(mean(log(ylim))) else mean(ylim)
   if (isTRUE(legend))
-    graphics::legend("topright", legend = key$text, col = key$colour, lty = key$type, lwd = key$width, bty = "n")
+    graphics::legend(if (y[max(which(is.finite(y)))] > middle) "bottomright" else "topright", legend = key$text, col = key$colour, lty = key$type, lwd = key$width, bty = "n")
   invisible(x)
 }
 

@@ -34,7 +34,10 @@ trainer_step <- function(trainer) .Call(shim_trainer_step, trainer$pointer)
 run_options <- function(trainer) {
   table <- catalogue(trainer$task$name)
   values <- stats::setNames(.Call(shim_trainer_options, trainer$pointer, table$name), table$name)
-  structure(values, changed = values != table$default)
+  same <- values == table$default
+  numbers <- table$kind %in% c("number", "integer") & nzchar(table$default)
+  same[numbers] <- as.numeric(values[numbers]) == as.numeric(table$default[numbers])
+  structure(values, changed = !same)
 }
 
 print.lamina_trainer <- function(x, ...) {
@@ -55,7 +58,12 @@ lamina_continue <- function(x, steps = 0, progress = interactive()) {
     x <- x$trainer
   }
   if (!inherits(x, "lamina_trainer")) refuse("not a trainer or a run of lamina: ", class(x)[1])
-  advance(x, as_count(steps, "steps"), progress)
+  started <- trainer_step(x)
+  steps <- as_count(steps, "steps")
+  run <- advance(x, steps, progress)
+  if (steps > 0 && started == run$step && run$step == run$steps)
+    warning("the run has made all its ", run$steps, " steps, which the option steps fixed when it was made", call. = FALSE)
+  run
 }
 
 # One line on the terminal, written over and over.
@@ -132,8 +140,7 @@ run_theory <- function(run) {
   number <- function(key) suppressWarnings(as.numeric(run$options[key]))
   out <- c(bayes_risk = form("bayes_risk", task = run$task), slope = NA, floor = NA)
   if (!"predicted" %in% names(run$trajectory)) return(out)
-  out["slope"] <- form("asymptotic_slope", number("step_size"),
-                       match(run$options["normalisation"], c("l2", "l1", "sign")) - 1, task = run$task)
+  out["slope"] <- form("asymptotic_slope", number("step_size"), run$options[["normalisation"]], task = run$task)
   # The noise that the held feed-forward part was given is an estimate: what it leaves is a divergence.
   logit <- parameters(run)$noise_logit
   if (length(logit) == 1L && isTRUE(number("noise") > 0)) out["floor"] <- form("estimate_excess", number("noise"), stats::plogis(logit))

@@ -6,6 +6,16 @@ signature_of <- function(text) {
   lapply(sides, function(side) if (nzchar(side)) trimws(strsplit(side, ",", fixed = TRUE)[[1]]) else character())
 }
 
+# A form takes a word, such as the normalisation "l1", as its place among the words of the option of that name, from 0.
+word_number <- function(value, name) {
+  if (!is.character(value)) return(as_numbers(value, paste("argument", name)))
+  options <- catalogue("in_context_recall")
+  words <- strsplit(options$words[options$name == name], "|", fixed = TRUE)
+  if (!length(words) || !all(value %in% words[[1]]))
+    refuse("argument ", name, " is \"", value[1], "\", must be ", if (length(words)) paste(words[[1]], collapse = ", ") else "numbers")
+  match(value, words[[1]]) - 1
+}
+
 lamina_theory <- function(name, ..., task = NULL) {
   forms <- catalogue("theory")
   if (!is.character(name) || length(name) != 1L || !name %in% forms$name)
@@ -27,11 +37,10 @@ lamina_theory <- function(name, ..., task = NULL) {
   if (sum(is.na(at)) > length(free) || anyDuplicated(at[!is.na(at)]) || sum(own) != length(values))
     refuse(name, " takes ", length(values), " arguments, ", sum(own), " given: it is ", form$description)
   at[is.na(at)] <- free[seq_len(sum(is.na(at)))]
-  values[at] <- lapply(given[own], as_numbers, what = "an argument")
+  values[at] <- Map(word_number, given[own], sides[[1]][at])
   rows <- if (length(values)) max(lengths(values)) else 1L
   if (any(lengths(values) == 0L)) rows <- 0L
-  table <- matrix(unlist(lapply(values, rep_len, rows)), nrow = length(values), ncol = rows, byrow = TRUE)
-  storage.mode(table) <- "double"
+  table <- matrix(as.double(unlist(lapply(values, rep_len, rows))), nrow = length(values), ncol = rows, byrow = TRUE)
   out <- .Call(shim_theory, name, task$pointer, table, form$maximum)
   rownames(out) <- if (length(sides[[2]]) == nrow(out)) sides[[2]]
   if (nrow(out) == 1L) as.vector(out) else if (ncol(out) == 1L) out[, 1L] else t(out)
