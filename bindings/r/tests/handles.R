@@ -14,7 +14,7 @@ for (round in 1:20) {
   rm(run)
   for (name in sample(names(parts))) {
     parts[[name]] <- NULL
-    gc(FALSE)
+    invisible(gc(FALSE))
     if (!is.null(parts$model)) stopifnot(identical(predict(parts$model, prompts), expected))
     if (!is.null(parts$trainer)) stopifnot(lamina_continue(parts$trainer)$step == 3)
   }
@@ -26,16 +26,16 @@ trainer <- local({
   sampler <- function(split, seed, first, count) lamina_sample(source, count, split, seed, first)
   lamina_trainer(lamina_task_from_function(sampler, 32, 60, 0.5), data = "fresh", batch = 4, steps = 20, probes = "none")$pointer
 })
-gc(FALSE)
+invisible(gc(FALSE))
 trainer <- structure(list(pointer = trainer, task = list(name = "callback")), class = "lamina_trainer")
-for (i in 1:4) { gc(FALSE); invisible(lamina_continue(trainer, 5)) }
+for (i in 1:4) invisible(list(gc(FALSE), lamina_continue(trainer, 5)))
 stopifnot(lamina:::trainer_step(trainer) == 20)
 
 # A trainer that was loaded keeps its own task.
 file <- tempfile()
 lamina_save(reference, file)
 loaded <- lamina_load(file)$model
-gc(FALSE)
+invisible(gc(FALSE))
 stopifnot(identical(predict(loaded, prompts), expected))
 
 # Every allocation collects.
