@@ -137,6 +137,7 @@ PROTOTYPES = {
     "lamina_trainer_run": (_status, [_handle, c_int64]),
     "lamina_trainer_stop": (None, [_handle]),
     "lamina_trainer_step": (_status, [_handle, _count]),
+    "lamina_trainer_option": (_status, [_handle, _text, POINTER(c_char_p)]),
     "lamina_trainer_model": (_status, [_handle, _out]),
     "lamina_trainer_task": (_status, [_handle, _out]),
     "lamina_trainer_trajectory": (_status, [_handle, _out]),

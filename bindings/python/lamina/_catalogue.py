@@ -4,7 +4,7 @@ from __future__ import annotations
 import ctypes
 import textwrap
 from dataclasses import dataclass
-from typing import Iterator, List, Mapping, Tuple
+from typing import Any, Iterator, List, Mapping, Tuple
 
 from . import _abi
 from ._library import check, initialised, library
@@ -35,9 +35,18 @@ class Entry:
             return f"{self.kind} in [{self.minimum:g}, {self.maximum:g}]"
         return self.kind
 
+    def value(self, text: str) -> Any:
+        """A value of this option from its text: a number, a list of numbers, or the text itself."""
+        if self.kind == "array":
+            return [float(item) for item in text.split(",") if item]
+        if self.kind not in ("number", "integer") or not text:
+            return text
+        number = float(text)
+        return int(number) if self.kind == "integer" and number.is_integer() else number
+
     def __repr__(self) -> str:
         if self.kind == "name":
-            head = f"{self.name}: {self.description}" if self.kind == "name" and "->" in self.description else self.name
+            head = f"{self.name}: {self.description}" if "->" in self.description else self.name
         else:
             head = f"{self.name}{' = ' + self.default if self.default else ''}  ({self.allowed})"
         return head + "\n" + _fill(self.summary, 4)

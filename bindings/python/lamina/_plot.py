@@ -3,8 +3,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Optional
 
-from ._catalogue import entries
-from ._library import Error
 from ._task import theory
 
 if TYPE_CHECKING:
@@ -14,16 +12,11 @@ NORMS = ("l2", "l1", "sign")  # as the closed forms number them
 
 
 def predicted_slope(run: Run) -> Optional[float]:
-    """d ln(excess) / d step of the closed form; None where it says nothing about this run, or the options are not known."""
-    if "predicted" not in run.trajectory or run.options is None:
+    """d ln(excess) / d step of the closed form; None where it says nothing about this run."""
+    if "predicted" not in run.trajectory:
         return None
-    option = {entry.name: entry.default for entry in entries(run.task.name)}
-    option.update(run.options)
-    try:
-        return float(theory("asymptotic_slope", float(option["step_size"]), NORMS.index(str(option["normalisation"])),
-                            task=run.task))
-    except (Error, ValueError):
-        return None
+    options = run.options
+    return float(theory("asymptotic_slope", options["step_size"], NORMS.index(options["normalisation"]), task=run.task))
 
 
 def plot_run(run: Run, ax: Any = None) -> Any:

@@ -45,16 +45,11 @@ class Run(Handle):
                 if interrupt.pending:
                     raise KeyboardInterrupt
         self._adopt(pointer, made, progress, progress_seconds)
-        self.options = {key: value for key, value in options.items() if value is not None}
-        default = {entry.name: entry.default for entry in entries(made.name)}
-        self.steps = int(self.options.get("steps", default["steps"]))
 
     def _adopt(self, pointer: ctypes.c_void_p, task: Task, progress: ProgressOption, progress_seconds: float) -> None:
         super().__init__(pointer, task._alive)
         self.task = task
         self.progress, self.progress_seconds = progress, progress_seconds
-        self.options: Optional[Dict[str, Any]] = None  # None: not known, of a run that was loaded
-        self.steps: Optional[int] = None
         self._lock = threading.RLock()  # a handle serves one thread at a time, and calls release the interpreter's own lock
         self._status = _abi.OK
         self._snapshot: Optional[Trajectory] = None
@@ -69,9 +64,7 @@ class Run(Handle):
             with Deferred() as interrupt:
 
                 def tell(user: Any, record: Any) -> int:
-                    at = Progress.read(record)
-                    self.steps = at.steps
-                    stop = report is not None and call_host(report, failures, at) is False
+                    stop = report is not None and call_host(report, failures, Progress.read(record)) is False
                     return 1 if stop or failures or interrupt.pending else 0
 
                 function = _abi.ProgressFunction(tell)
@@ -107,6 +100,21 @@ class Run(Handle):
         return self
 
     @property
+    def options(self) -> Dict[str, Any]:
+        """The value of every option that holds in this run, given or default."""
+        with self._lock:
+            values, out = {}, ctypes.c_char_p()
+            for entry in entries(self.task.name):
+                check(library.lamina_trainer_option(self, entry.name.encode(), ctypes.byref(out)))
+                values[entry.name] = entry.value(os.fsdecode(out.value or b""))
+            return values
+
+    @property
+    def steps(self) -> int:
+        """Updates in all, the option `steps`."""
+        return int(self.options["steps"])
+
+    @property
     def step(self) -> int:
         """Updates made so far."""
         with self._lock:
@@ -118,10 +126,7 @@ class Run(Handle):
     def status(self) -> str:
         """"finished", "unfinished", "stopped", "diverged" or "gradient_vanished"."""
         words = {_abi.STOPPED: "stopped", _abi.DIVERGED: "diverged", _abi.GRADIENT_VANISHED: "gradient_vanished"}
-        return words.get(self._status) or ("finished" if self.step == self.steps and self._rows() else "unfinished")
-
-    def _rows(self) -> int:
-        return self.trajectory.rows
+        return words.get(self._status) or ("finished" if self.step == self.steps and self.trajectory.rows else "unfinished")
 
     @property
     def trajectory(self) -> Trajectory:
@@ -181,13 +186,15 @@ class Run(Handle):
 
     def __repr__(self) -> str:
         table = self.trajectory
-        of = "" if self.steps is None else f" of {self.steps}"
-        lines = [f"<lamina.Run of {self.task.name}: step {self.step}{of}, {self.status}>"]
+        options = self.options
+        lines = [f"<lamina.Run of {self.task.name}: step {self.step} of {options['steps']}, {self.status}>"]
         if table.rows:
             predicted = f", predicted {table['predicted'][-1]:.3e}" if "predicted" in table else ""
             lines.append(f"  loss {self.loss:.6f}, excess {self.excess:.3e}{predicted}")
-        if self.options:
-            lines.append("  " + ", ".join(f"{key}={value}" for key, value in self.options.items()))
+        usual = {entry.name: entry.value(entry.default) for entry in entries(self.task.name)}
+        chosen = [f"{key}={value!r}" for key, value in options.items() if value != usual[key]]
+        if chosen:
+            lines.append("  " + ", ".join(chosen))
         return "\n".join(lines)
 
 

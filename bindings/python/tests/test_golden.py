@@ -7,7 +7,18 @@ import pytest
 
 import lamina
 
-FOLDER = pathlib.Path(os.environ.get("LAMINA_GOLDEN", pathlib.Path(__file__).resolve().parents[3] / "tests" / "golden"))
+
+
+def folder():
+    """LAMINA_GOLDEN, or beside the build folder LAMINA_BUILD, or in the tree that this file is in."""
+    if "LAMINA_GOLDEN" in os.environ:
+        return pathlib.Path(os.environ["LAMINA_GOLDEN"])
+    if "LAMINA_BUILD" in os.environ:
+        return pathlib.Path(os.environ["LAMINA_BUILD"]).parent / "tests" / "golden"
+    return pathlib.Path(__file__).resolve().parents[3] / "tests" / "golden"
+
+
+FOLDER = folder()
 
 
 def read(path):
