@@ -38,7 +38,7 @@ def install(report):
         raise RuntimeError(f"lamina.pc: {found}, liblamina.so: {libraries}")
     with open(f"{root}/consumer.c", "w", encoding="utf-8") as file:
         file.write(CONSUMER)
-    settings = {"PKG_CONFIG_LIBDIR": os.path.dirname(found[0]), "PKG_CONFIG_SYSROOT_DIR": root,
+    settings = {"PKG_CONFIG_PATH": os.path.dirname(found[0]), "PKG_CONFIG_SYSROOT_DIR": root,
                 "LD_LIBRARY_PATH": os.path.dirname(libraries[0])}
     script = "cc -std=c11 -pedantic -Wall -Wextra -Werror consumer.c -o consumer $(pkg-config --cflags --libs lamina) && ./consumer"
     status, output = run(["sh", "-c", script], MINUTE, settings, root)
