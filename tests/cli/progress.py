@@ -3,6 +3,7 @@ import os
 import pty
 import re
 import select
+import sys
 import time
 
 from command import LAMINA, LONG, SMALL, check, lamina
