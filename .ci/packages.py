@@ -7,7 +7,9 @@ from report import run
 
 MINUTE = 60.0
 WORK = "build/packages"
-LIBRARY = os.path.abspath("build/capi/liblamina.so")
+# Where the packages look for a library that is not installed, and their tests for the golden trajectories.
+PLACES = {"LAMINA_BUILD": os.path.abspath("build"), "LAMINA_LIBRARY": os.path.abspath("build/capi/liblamina.so"),
+          "LAMINA_GOLDEN": os.path.abspath("tests/golden")}
 CONSUMER = """#include <lamina/lamina.h>
 #include <stdio.h>
 int main(void) { return puts(lamina_version()) < 0; }
@@ -36,7 +38,7 @@ def install(report):
         raise RuntimeError(f"lamina.pc: {found}, liblamina.so: {libraries}")
     with open(f"{root}/consumer.c", "w", encoding="utf-8") as file:
         file.write(CONSUMER)
-    settings = {"PKG_CONFIG_LIBDIR": os.path.dirname(found[0]), "PKG_CONFIG_SYSROOT_DIR": root,
+    settings = {"PKG_CONFIG_PATH": os.path.dirname(found[0]), "PKG_CONFIG_SYSROOT_DIR": root,
                 "LD_LIBRARY_PATH": os.path.dirname(libraries[0])}
     script = "cc -std=c11 -pedantic -Wall -Wextra -Werror consumer.c -o consumer $(pkg-config --cflags --libs lamina) && ./consumer"
     status, output = run(["sh", "-c", script], MINUTE, settings, root)
@@ -56,14 +58,27 @@ def r_package(report):
         report.skip("r", "R is not installed")
         return
     source, library = fresh("r", "bindings/r"), fresh("r-library")
-    environment = {"LAMINA_BUILD": os.path.abspath("build"), "R_LIBS": library, "LC_ALL": "C.UTF-8"}
+    environment = {**PLACES, "R_LIBS": library, "LC_ALL": "C.UTF-8"}
     if not report.command("r: install", ["R", "CMD", "INSTALL", f"--library={library}", source], 5 * MINUTE, environment):
         return
     scripts = sorted(glob.glob(f"{source}/tests/*.R"))
     if not scripts:
         raise RuntimeError("bindings/r/tests holds no *.R")
     for script in scripts:
-        tested(report, "r: " + os.path.basename(script), ["Rscript", script], 5 * MINUTE, environment, f"{source}/tests")
+        tested(report, "r: " + os.path.basename(script), ["Rscript", "--vanilla", script], 5 * MINUTE, environment, f"{source}/tests")
+
+
+def r_check(report):
+    """R's own checker, as a package archive would run it."""
+    if not os.path.exists("bindings/r/DESCRIPTION") or not shutil.which("R"):
+        report.skip("R CMD check", "no package in bindings/r, or no R")
+        return
+    folder = fresh("r-check")
+    source = shutil.copytree("bindings/r", f"{folder}/lamina")
+    settings = {**PLACES, "_R_CHECK_FORCE_SUGGESTS_": "false", "LC_ALL": "C.UTF-8"}
+    if report.command("R CMD build", ["R", "CMD", "build", source], 5 * MINUTE, settings, folder=folder):
+        status, output = run(["sh", "-c", "R CMD check --no-manual lamina_*.tar.gz"], 10 * MINUTE, settings, folder)
+        report.add("R CMD check", 0 if status == 0 and "Status: OK" in output else 1, output)
 
 
 def julia_package(report):
@@ -75,7 +90,7 @@ def julia_package(report):
         report.skip("julia", "Debian 12 has no julia package, and bindings/julia/install-julia.sh could not fetch Debian 11's")
         return
     source, depot = fresh("julia", "bindings/julia"), fresh("julia-depot")
-    environment = {"LAMINA_LIBRARY": LIBRARY, "LAMINA_BUILD": os.path.abspath("build"), "JULIA_DEPOT_PATH": depot, "JULIA_LOAD_PATH": "@:@stdlib"}
+    environment = {**PLACES, "JULIA_DEPOT_PATH": depot, "JULIA_LOAD_PATH": "@:@stdlib"}
     tested(report, "julia", [julia, "--startup-file=no", "--color=no", f"--project={source}", f"{source}/test/runtests.jl"], 8 * MINUTE,
            environment, source)
 
@@ -92,5 +107,5 @@ def python_package(report):
     if not report.command("python: pip install", pip, 3 * MINUTE):
         return
     # From the folder of the tests, where the package's sources cannot be imported by accident.
-    environment = {"LAMINA_LIBRARY": LIBRARY, "LAMINA_BUILD": os.path.abspath("build"), "MPLBACKEND": "Agg"}
+    environment = {**PLACES, "MPLBACKEND": "Agg"}
     tested(report, "python", [python, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "."], 8 * MINUTE, environment, f"{source}/tests")

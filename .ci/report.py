@@ -76,14 +76,15 @@ class Report:
         reasons = skip_reasons(output)
         if status == 77:
             self.skip(name, "; ".join(reasons) or "no reason given")
-        elif status != 0 or failed:
+            return
+        if status != 0 or failed:
             self.passed += passed
             self.failures += [(name, f"exit status {status}")] * max(failed, 1)
             print(f"FAILED {name} ({seconds:.1f} s), exit status {status}\n{output[-6000:]}", flush=True)
         else:
             self.passed += max(passed, 0 if skipped else 1)
-            for index in range(max(skipped, len(reasons))):
-                self.skip(name, reasons[index] if index < len(reasons) else "no reason given")
+        for index in range(max(skipped, len(reasons))):
+            self.skip(name, reasons[index] if index < len(reasons) else "no reason given")
 
     def command(self, name, command, timeout, environment=None, quiet=True, folder=None):
         """Runs a command whose success is all that matters; its output is shown if it fails. True on success."""

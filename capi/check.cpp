@@ -3,6 +3,8 @@
 
 #include <cmath>
 
+#include "kernels/kernels.hpp"
+
 namespace lamina::capi {
 namespace {
 
@@ -17,6 +19,13 @@ std::string element(const char* name, int64_t row, int64_t columns, int64_t colu
 }
 
 }  // namespace
+
+void require_isa() {
+  if (kernels::select(nullptr)) return;
+  std::string known;
+  for (int32_t i = 0; i < kernels::count(); ++i) known += (i ? ", " : "") + std::string(kernels::at(i)->name);
+  fail(LAMINA_E_UNSUPPORTED, "the environment's LAMINA_ISA names no instruction set that runs here, must be one of " + known);
+}
 
 void require(const void* pointer, const char* name) {
   if (!pointer) fail(LAMINA_E_ARGUMENT, std::string(name) + " is NULL, must be given");

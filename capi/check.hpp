@@ -19,6 +19,8 @@ inline constexpr int64_t largest_count = int64_t{1} << 48;
 // No struct is ever larger; a larger struct_size was never initialised.
 inline constexpr uint32_t largest_struct = 4096;
 
+// Fails if the environment's LAMINA_ISA forces a set that is unknown or cannot run here: at every create, so at the first.
+void require_isa();
 void require(const void* pointer, const char* name);
 void require_range(const char* name, int64_t value, int64_t minimum, int64_t maximum);
 // a * b elements, both >= 0: fails if that is more than largest_count.

@@ -39,6 +39,7 @@ lamina_status lamina_model_create(const lamina_task* task, const lamina_options*
   return guard("lamina_model_create", [&] {
     require(task, "task");
     require(out, "out");
+    require_isa();
     const Task& law = *task->task;
     const Options set = given(options);
     require_options_of(law.name(), set);

@@ -12,6 +12,7 @@ using namespace lamina::capi;
 lamina_status lamina_options_create(lamina_options** out) {
   return guard("lamina_options_create", [&] {
     require(out, "out");
+    require_isa();
     *out = new lamina_options;
   });
 }

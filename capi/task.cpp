@@ -36,6 +36,7 @@ lamina_status lamina_task_create(const char* name, const lamina_options* options
   return guard("lamina_task_create", [&] {
     require(name, "name");
     require(out, "out");
+    require_isa();
     const TaskRow& row = find_task(name);
     const Options set = given(options);
     require_options_of(name, set);
@@ -51,6 +52,7 @@ lamina_status lamina_task_from_arrays(const lamina_task_arrays* arrays, lamina_t
   return guard("lamina_task_from_arrays", [&] {
     const lamina_task_arrays given = read_struct("arrays", arrays);
     require(out, "out");
+    require_isa();
     require(given.prompts, "arrays->prompts");
     require(given.targets, "arrays->targets");
     require_range("arrays->reserved", given.reserved, 0, 0);
@@ -75,6 +77,7 @@ lamina_status lamina_task_from_callback(const lamina_task_callback* callback, la
   return guard("lamina_task_from_callback", [&] {
     lamina_task_callback given = read_struct("callback", callback);
     require(out, "out");
+    require_isa();
     if (!given.sample) fail(LAMINA_E_ARGUMENT, "callback->sample is NULL, must be given");
     require_range("callback->reserved", given.reserved, 0, 0);
     require_range("callback->length", given.length, 2, largest_count);

@@ -39,6 +39,7 @@ lamina_status lamina_trainer_create(const lamina_task* task, const lamina_model*
   return guard("lamina_trainer_create", [&] {
     require(task, "task");
     require(out, "out");
+    require_isa();
     const Options set = given(options);
     require_options_of(task->task->name(), set);
     if (model) {
@@ -153,6 +154,7 @@ lamina_status lamina_trainer_load(const char* path, const lamina_task* task, lam
   return guard("lamina_trainer_load", [&] {
     require(path, "path");
     require(out, "out");
+    require_isa();
     *out = make_handle(Trainer::load(path, task ? task->task : nullptr));
   });
 }

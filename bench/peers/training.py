@@ -1,21 +1,20 @@
 #!/usr/bin/env python3
 """lamina beside PyTorch on the same training, in one interleaved run: a table of ratios (peer time / lamina time).
 
-usage: training.py ROOT LAMINA [--library FILE] [--variants ...] [--threads 1 2] [--rounds 7] [--all]
-ROOT is a folder of make-root.sh; LAMINA the command line program. As root, for chroot. Every peer is compiled and warm
-before the first round; each round times every competitor once, in rotating order; a ratio is taken within a round.
+usage: training.py ROOT LIBRARY [--variants ...] [--threads 1 2] [--rounds 7] [--all]
+ROOT is a folder of make-root.sh; LIBRARY is liblamina.so (or the command line program beside it in a build folder). As root, for
+chroot. Every peer is compiled and warm before the first round; each round times every competitor once, in rotating order; a
+ratio is taken within a round. Both sides compute the loss at every step, and nothing else beside the update.
 """
 import argparse
-import csv
 import json
 import os
 import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 
-import lamina_data
+import lamina_client
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 STEPS = {"full": 400, "w_free": 200, "original": 100}
@@ -34,21 +33,17 @@ def recall_options(variant, threads, steps):
 
 
 class Lamina:
-    def __init__(self, program, variant, threads):
-        self.name, self.program = "lamina", program
-        self.options = [f"{key}={value}" for key, value in recall_options(variant, threads, STEPS[variant]).items()]
-        self.losses, self.isa = [], "?"
+    name = "lamina"
+
+    def __init__(self, library, variant, threads):
+        self.steps = STEPS[variant]
+        self.run = lamina_client.Run(library, recall_options(variant, threads, self.steps))
+        self.losses = []
+        self.measure()
 
     def measure(self):
-        with tempfile.TemporaryDirectory() as folder:
-            table = os.path.join(folder, "run.csv")
-            out = subprocess.run([self.program, "run", "in_context_recall", *self.options, "--csv", table, "--json"],
-                                 check=True, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, cwd=folder)
-            with open(table, newline="") as file:
-                self.losses = [float(row["loss"]) for row in csv.DictReader(file)]
-        report = json.loads(out.stdout)
-        self.isa = report.get("isa", self.isa)
-        return report["seconds"] / report["steps"]
+        seconds, self.losses = self.run.seconds_and_losses()
+        return seconds / self.steps
 
     def close(self):
         pass
@@ -87,12 +82,12 @@ def compare(arguments, variant, threads):
     os.makedirs(outside, exist_ok=True)
     for script in ("problem", "local", "natural", "full", "w_free", "original", "recall"):
         shutil.copy(f"{HERE}/{script}.py", outside)
-    lamina_data.write(arguments.library, recall_options(variant, threads, STEPS[variant]), f"{outside}/{variant}.npz")
+    lamina = Lamina(arguments.library, variant, threads)
+    lamina.run.write(f"{outside}/{variant}.npz")
     names = ["natural", *BEST[variant]]
     if arguments.all:
         listing = ["chroot", arguments.root, "/usr/bin/env", "-i", "PATH=/usr/bin:/bin", "python3", folder + "/recall.py", variant, "list"]
         names = subprocess.run(listing, check=True, stdout=subprocess.PIPE, text=True, cwd="/").stdout.split()
-    lamina = Lamina(arguments.lamina, variant, threads)
     peers = [Peer(arguments.root, folder, variant, name, threads, f"{folder}/{variant}.npz") for name in names]
     seconds = {competitor.name: [] for competitor in [lamina, *peers]}
     for turn in range(arguments.rounds):
@@ -109,23 +104,21 @@ def compare(arguments, variant, threads):
               f"{1e3 * statistics.median(seconds['lamina']):.4f} | {statistics.median(ratios):.1f} | {ratios[0]:.1f} - {ratios[-1]:.1f} | "
               f"{peer.loss:.6f} at {peer.steps} | {'equal' if same else f'DIFFERS: {expected:.6f}'} |", flush=True)
         peer.close()
-    return wrong, lamina.isa
+    return wrong, lamina.run.isa
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("root")
-    parser.add_argument("lamina")
-    parser.add_argument("--library", help="liblamina.so; by default beside the program or in ../../capi of it")
+    parser.add_argument("library")
     parser.add_argument("--variants", nargs="+", default=list(STEPS), choices=list(STEPS))
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--all", action="store_true", help="every formulation, not only the natural and the fastest ones")
     arguments = parser.parse_args()
-    arguments.root, arguments.lamina = os.path.abspath(arguments.root), os.path.abspath(arguments.lamina)
-    near = os.path.dirname(arguments.lamina)
-    places = [arguments.library or "", near + "/liblamina.so", near + "/../../capi/liblamina.so", near + "/../lib/liblamina.so"]
-    arguments.library = next((place for place in places if os.path.exists(place)), None) or sys.exit("training.py: give --library")
+    arguments.root, arguments.library = os.path.abspath(arguments.root), os.path.abspath(arguments.library)
+    if ".so" not in os.path.basename(arguments.library):
+        arguments.library = os.path.join(os.path.dirname(arguments.library), "..", "..", "capi", "liblamina.so")
     capability = subprocess.run(["chroot", arguments.root, "/usr/bin/env", "-i", "PATH=/usr/bin:/bin", "python3", "-c",
                                  "import torch; print('PyTorch', torch.__version__, torch.backends.cpu.get_cpu_capability())"],
                                 check=True, stdout=subprocess.PIPE, text=True, cwd="/").stdout.strip()

@@ -23,7 +23,7 @@ std::string wrapped(const std::string& text, size_t indent, size_t used) {
   bool fresh = true;  // no word on this line yet
   for (const std::string& word : split(text, ' ')) {
     if (word.empty()) continue;
-    if (!fresh && column + 1 + word.size() > page) out += "\n" + std::string(indent, ' '), column = indent, fresh = true;
+    if (!fresh && column + 1 + word.size() > page) out.append("\n").append(indent, ' '), column = indent, fresh = true;
     if (!fresh) out += ' ', ++column;
     out += word, column += word.size(), fresh = false;
   }
@@ -34,11 +34,8 @@ std::string paragraph(const std::string& text, size_t indent) {
   return wrapped(text, indent, 0);
 }
 
-std::string sentence(std::string text) {
-  if (!text.empty() && text.back() != '.') text += '.';
-  if (!text.empty() && text.size() > 1 && text[1] != ':' && text[1] != '_' && std::islower(static_cast<unsigned char>(text[1])))
-    text[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(text[0])));
-  return text;
+std::string sentence(const std::string& text) {
+  return text.empty() || text.back() == '.' ? text : text + ".";
 }
 
 void print_names(const char* title, const std::vector<Entry>& entries) {
@@ -51,6 +48,7 @@ void print_names(const char* title, const std::vector<Entry>& entries) {
 
 std::string bound(double value) {
   if (std::isinf(value)) return value > 0 ? "inf" : "-inf";
+  if (value == std::nextafter(1.0, 0.0)) return "below 1";
   if (std::fabs(value) < 1e6 || value != std::floor(value)) return format_number(value, 6);
   const int exponent = std::ilogb(value);
   if (value == std::ldexp(1.0, exponent)) return "2^" + std::to_string(exponent);
@@ -90,7 +88,7 @@ void print_options(const std::vector<Entry>& options) {
       if (option.owner != owner) continue;
       std::string head = "  " + option.key + " = " + fallback(option);
       head.append(head.size() < 40 ? 40 - head.size() : 2, ' ');
-      print(head + wrapped("(" + allowed(option) + ")", 42, head.size()));
+      print(head + wrapped(std::string("(").append(allowed(option)).append(")"), 42, head.size()));
       print(paragraph(sentence(option.summary), 6));
     }
   }
@@ -185,7 +183,8 @@ void describe_form(const Entry& form) {
   print(form.owner == "task" ? "  Reads the options of a task, given as key=value.\n" : "  Reads no task.\n");
   std::string example = "lamina theory " + form.key;
   if (form.owner == "task") example += " noise=0.2";
-  if (form.minimum > 0) example += " --arguments 0.5";
+  const bool of_samples = form.description.rfind("M ", 0) == 0;
+  if (form.minimum > 0) example += std::string(" --arguments ") + (of_samples ? "2048" : "0.5");
   for (int i = 1; i < static_cast<int>(form.minimum); ++i) example += ",1";
   print("\nExample: " + example + "\n");
 }

@@ -27,7 +27,7 @@ constexpr const char* run_examples =
     "lamina describe NAME lists the options of a task.";
 
 std::string version_text() {
-  std::string text = std::string("lamina ") + lamina_version() + "\n" + lamina_build_info() + "\ninstruction sets here:";
+  std::string text = std::string(lamina_build_info()) + "\ninstruction sets here:";
   for (int32_t i = 0; i < lamina_isa_count(); ++i) text += std::string(" ") + lamina_isa_name(i);
   return text;
 }
@@ -75,6 +75,8 @@ Exit parse_and_run(int argc, char** argv) {
     return success;
   } catch (const CLI::ParseError& error) {
     const auto chosen = app.get_subcommands();
+    if (chosen.empty() && argc > 1 && argv[1][0] != '-')
+      throw Failure(usage, std::string("\"") + argv[1] + "\" is not a command, must be one of list, describe, theory, run");
     const std::string command = chosen.empty() ? "lamina" : "lamina " + chosen[0]->get_name();
     throw Failure(usage, std::string(error.what()) + "; " + command + " --help shows how");
   }

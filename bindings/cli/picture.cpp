@@ -81,10 +81,11 @@ std::vector<Curve> curves_of(const Table& table, const Description& run, const l
     curves.push_back({"predicted", "lw 6 lc rgb '#f0c987'", points_of(steps, *predicted)});
   const Curve measured{"measured", "lw 1.8 lc rgb '#1f4e79'", points_of(steps, *table.column("excess"))};
   if (!curves.empty() && !measured.points.empty())
-    add_slope(curves, curves[0].points, 1.5 * measured.points.front().value, run, task);
-  if (const auto* unseen = table.column("unseen_excess"))
-    curves.push_back({"measured, unseen outputs", "lw 1.8 lc rgb '#c0562f'", points_of(steps, *unseen)});
+    add_slope(curves, curves[0].points, measured.points.front().value, run, task);
   curves.push_back(measured);
+  // Dashed and on top: where outputs that were never seen do as well as the others, both curves still show.
+  if (const auto* unseen = table.column("unseen_excess"))
+    curves.push_back({"measured, unseen outputs", "lw 1.5 dt (6,6) lc rgb '#c0562f'", points_of(steps, *unseen)});
   if (!steps.empty()) add_floor(curves, steps.back(), run, task);
   std::erase_if(curves, [](const Curve& curve) { return curve.points.empty(); });
   return curves;
@@ -111,15 +112,16 @@ std::string axis_of(const std::vector<Curve>& curves) {
 
 std::string script_of(const std::vector<Curve>& curves, const Description& run, double last_step) {
   std::string script =
-      "set terminal svg size 760,520 fixed enhanced font 'Helvetica,14' background '#ffffff' butt\n"
+      "set terminal svg size 760,530 fixed enhanced font 'Helvetica,14' background '#ffffff' butt\n"
       "set encoding utf8\n"
       "set logscale y\n"
       "set format y '10^{%T}'\n"
       "set border 3 lw 1 lc rgb '#404040'\n"
       "set tics nomirror out scale 0.8,0.4\n"
       "set grid ytics lw 0.6 lc rgb '#e4e4e4' dt solid\n"
-      "set key outside bottom center horizontal samplen 2.6 spacing 1.2 width 1 noenhanced\n"
-      "set xlabel 'step'\n"
+      "set key outside bottom center horizontal Left reverse maxcols 3 samplen 2.2 spacing 1.2 width -3 height 0.4 font ',13' "
+      "noenhanced\n"
+      "set xlabel 'step' offset 0,0.4\n"
       "set ylabel 'excess risk (nats)' offset -0.5\n";
   script += "set title '" + title_of(run) + "' noenhanced font ',15' offset 0,-0.3\n";
   script += axis_of(curves);

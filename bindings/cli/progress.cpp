@@ -15,20 +15,28 @@ namespace {
 
 constexpr double redraw_seconds = 0.1;  // at most ten times a second
 
-// "8 s", "3 min 20 s", "2 h 5 min"
+// "8 s", "3:20", "2:05:00"
 std::string duration(double seconds) {
-  if (!(seconds < 1e9)) return "unknown";
+  if (!(seconds < 1e9)) return "unknown time";
   const auto whole = static_cast<long>(std::ceil(seconds));
-  if (whole < 60) return std::to_string(whole) + " s";
-  if (whole < 3600) return std::to_string(whole / 60) + " min " + std::to_string(whole % 60) + " s";
-  return std::to_string(whole / 3600) + " h " + std::to_string(whole % 3600 / 60) + " min";
+  char text[32];
+  if (whole < 60)
+    std::snprintf(text, sizeof text, "%ld s", whole);
+  else if (whole < 3600)
+    std::snprintf(text, sizeof text, "%ld:%02ld", whole / 60, whole % 60);
+  else
+    std::snprintf(text, sizeof text, "%ld:%02ld:%02ld", whole / 3600, whole / 60 % 60, whole % 60);
+  return text;
 }
 
 std::string line(const lamina_progress& at) {
   std::string text = "step " + std::to_string(at.step) + "/" + std::to_string(at.steps) + "  loss " + format_number(at.loss, 6);
   if (!std::isnan(at.excess)) text += "  excess " + format_number(at.excess, 4);
   if (at.step == 0 || at.steps_per_second <= 0) return text;
-  text += "  " + format_number(at.steps_per_second, at.steps_per_second < 1000 ? 3 : 4) + " steps/s";
+  text +=
+      "  " +
+      (at.steps_per_second < 1000 ? format_number(at.steps_per_second, 3) : std::to_string(std::lround(at.steps_per_second))) +
+      " steps/s";
   if (at.step < at.steps) text += "  " + duration(static_cast<double>(at.steps - at.step) / at.steps_per_second) + " left";
   return text;
 }

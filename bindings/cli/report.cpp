@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <nlohmann/json.hpp>
 
 namespace cli {
@@ -60,9 +61,11 @@ std::vector<size_t> shown_rows(size_t rows) {
 }
 
 std::string cell(const char* format, double value) {
+  if (std::isnan(value)) return "-";
   char text[64];
   std::snprintf(text, sizeof text, format, value);
-  return std::isnan(value) ? "-" : text;
+  if (std::strlen(text) > 12) std::snprintf(text, sizeof text, "%.4e", value);
+  return text;
 }
 
 std::string right(const std::string& text, size_t width) {
@@ -90,7 +93,7 @@ std::string printed_table(const Table& table) {
     const char* format;
     size_t width;
   };
-  constexpr Printed all[] = {{"step", "%.0f", 8}, {"loss", "%.6f", 13}, {"excess", "%.4e", 13}, {"predicted", "%.4e", 13}};
+  constexpr Printed all[] = {{"step", "%.0f", 9}, {"loss", "%.6f", 13}, {"excess", "%.4e", 13}, {"predicted", "%.4e", 13}};
   std::string text;
   for (const Printed& column : all)
     if (table.column(column.name)) text += right(column.name, column.width);
@@ -119,11 +122,11 @@ std::string summary(const Outcome& outcome, const Description& run) {
 
 std::string csv(const Table& table) {
   std::string text;
-  for (size_t c = 0; c < table.columns.size(); ++c) text += (c ? "," : "") + table.columns[c].name;
-  text += "\n";
+  for (const Table::Column& column : table.columns) text.append(column.name).append(",");
+  text.back() = '\n';
   for (size_t row = 0; row < table.rows(); ++row) {
-    for (size_t c = 0; c < table.columns.size(); ++c) text += (c ? "," : "") + format_number(table.columns[c].values[row], 17);
-    text += "\n";
+    for (const Table::Column& column : table.columns) text.append(format_number(column.values[row], 17)).append(",");
+    text.back() = '\n';
   }
   return text;
 }

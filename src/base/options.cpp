@@ -190,7 +190,10 @@ std::string Settings::as_text(const char* key) const {
   if (const auto* number = std::get_if<double>(&found->second)) return number_text(*number);
   if (const auto* text = std::get_if<std::string>(&found->second)) return *text;
   std::string text;
-  for (const double value : std::get<std::vector<double>>(found->second)) text += (text.empty() ? "" : ",") + number_text(value);
+  for (const double value : std::get<std::vector<double>>(found->second)) {
+    if (!text.empty()) text += ',';
+    text += number_text(value);
+  }
   return text;
 }
 

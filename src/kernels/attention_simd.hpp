@@ -94,8 +94,8 @@ template <class T>
 void attention_softmax(int64_t keys, int64_t stride, const T* m, T* s, T* sum) {
   Batch<T> point;
   sum_keys(
-      keys, stride, sum, [&](int64_t i) { point = reference_point(load(m + i)); },
-      [&](Batch<T> lane, int64_t j, int64_t i) {
+      keys, stride, sum, [&](int64_t i) LAMINA_INLINE_LAMBDA { point = reference_point(load(m + i)); },
+      [&](Batch<T> lane, int64_t j, int64_t i) LAMINA_INLINE_LAMBDA {
         const Batch<T> p = exp(load(s + j * stride + i) - point);
         store(s + j * stride + i, p);
         return lane + p;
@@ -111,7 +111,7 @@ LAMINA_INLINE Batch<T> map_value(bool relu, Batch<T> s) {
 template <class T>
 void attention_map(Map map, int64_t keys, int64_t stride, const uint16_t* visible, const T* s, T* p, T* sum) {
   const bool relu = map == Map::relu;
-  const auto value = [&](int64_t at) {
+  const auto value = [&](int64_t at) LAMINA_INLINE_LAMBDA {
     Batch<T> x = map_value(relu, load(s + at));
     if (visible) x = select(load_visible<T>(visible + at), x, splat(T(0)));
     if (p) store(p + at, x);
@@ -119,7 +119,8 @@ void attention_map(Map map, int64_t keys, int64_t stride, const uint16_t* visibl
   };
   if (sum)
     sum_keys(
-        keys, stride, sum, [](int64_t) {}, [&](Batch<T> lane, int64_t j, int64_t i) { return lane + value(j * stride + i); });
+        keys, stride, sum, [](int64_t) LAMINA_INLINE_LAMBDA {},
+        [&](Batch<T> lane, int64_t j, int64_t i) LAMINA_INLINE_LAMBDA { return lane + value(j * stride + i); });
   else
     for (int64_t at = 0; at < keys * stride; at += width<T>) value(at);
 }
@@ -150,22 +151,24 @@ template <class T>
 void attention_scale_add(int64_t rows, int64_t cols, const T* factor, const T* x, int64_t x_row, T* y, int64_t y_row) {
   if (factor)
     each_row(rows, cols, x, x_row, y, y_row,
-             [&](int64_t i, Batch<T> add, Batch<T> old) { return fma(old, splat(factor[i]), add); });
+             [&](int64_t i, Batch<T> add, Batch<T> old) LAMINA_INLINE_LAMBDA { return fma(old, splat(factor[i]), add); });
   else
-    each_row(rows, cols, x, x_row, y, y_row, [](int64_t, Batch<T> add, Batch<T> old) { return old + add; });
+    each_row(rows, cols, x, x_row, y, y_row,
+             [](int64_t, Batch<T> add, Batch<T> old) LAMINA_INLINE_LAMBDA { return old + add; });
 }
 
 template <class T>
 void attention_divide(int64_t rows, int64_t cols, const T* divisor, const T* x, int64_t x_row, T* y, int64_t y_row) {
-  each_row(rows, cols, x, x_row, y, y_row, [&](int64_t i, Batch<T> value, Batch<T>) { return value / splat(divisor[i]); });
+  each_row(rows, cols, x, x_row, y, y_row,
+           [&](int64_t i, Batch<T> value, Batch<T>) LAMINA_INLINE_LAMBDA { return value / splat(divisor[i]); });
 }
 
 template <class T>
 void attention_dot(Map map, int64_t keys, int64_t stride, const uint16_t* visible, const T* s, const T* g, T* sum) {
   const bool relu = map == Map::relu;
   sum_keys(
-      keys, stride, sum, [](int64_t) {},
-      [&](Batch<T> lane, int64_t j, int64_t i) {
+      keys, stride, sum, [](int64_t) LAMINA_INLINE_LAMBDA {},
+      [&](Batch<T> lane, int64_t j, int64_t i) LAMINA_INLINE_LAMBDA {
         const int64_t at = j * stride + i;
         const Batch<T> more = fma(map_value(relu, load(s + at)), load(g + at), lane);
         return visible ? select(load_visible<T>(visible + at), more, lane) : more;

@@ -29,11 +29,11 @@ struct Product {
   T* c;
   int64_t c_row;
   bool accumulate;
-  int64_t tail;  // columns of C in the last batch, if it is partial
+  int64_t tail;  // columns of C in the last batch of a tile, 1 to width
 };
 
-// One tile at p.a, p.b, p.c. Rows of B are whole batches; if partial, C has only p.tail columns in its last.
-template <class T, int height, int vectors, bool partial>
+// One tile at p.a, p.b, p.c. Rows of B are whole batches; C may have fewer columns in its last.
+template <class T, int height, int vectors>
 __attribute__((noinline)) void gemm_tile(const Product<T>& p) {
   constexpr int w = width<T>;
   const Tail<T> tail(p.tail);
@@ -45,7 +45,7 @@ __attribute__((noinline)) void gemm_tile(const Product<T>& p) {
   if (p.accumulate)
     for_each_sum([&](int i, int j) LAMINA_INLINE_LAMBDA {
       const T* c = p.c + i * p.c_row + j * w;
-      sum[i][j] = partial && j == vectors - 1 ? load(c, tail) : load(c);
+      sum[i][j] = j == vectors - 1 ? load(c, tail) : load(c);
     });
 
   const T* a = p.a;
@@ -64,7 +64,7 @@ __attribute__((noinline)) void gemm_tile(const Product<T>& p) {
 
   for_each_sum([&](int i, int j) LAMINA_INLINE_LAMBDA {
     T* c = p.c + i * p.c_row + j * w;
-    if (partial && j == vectors - 1)
+    if (j == vectors - 1)
       store(c, sum[i][j], tail);
     else
       store(c, sum[i][j]);
@@ -72,15 +72,15 @@ __attribute__((noinline)) void gemm_tile(const Product<T>& p) {
 }
 
 // All rows of one panel, by the tallest tiles and then a shorter one.
-template <class T, int height, int vectors, bool partial>
+template <class T, int height, int vectors>
 void gemm_rows(int64_t m, Product<T> p) {
   for (; m >= height; m -= height) {
-    gemm_tile<T, height, vectors, partial>(p);
+    gemm_tile<T, height, vectors>(p);
     p.a += height * p.a_row;
     p.c += height * p.c_row;
   }
   if constexpr (height > 1) {
-    if (m > 0) gemm_rows<T, height - 1, vectors, partial>(m, p);
+    if (m > 0) gemm_rows<T, height - 1, vectors>(m, p);
   }
 }
 
@@ -88,10 +88,8 @@ void gemm_rows(int64_t m, Product<T> p) {
 template <class T, int vectors>
 void gemm_panel(int64_t m, int64_t columns, Product<T> p) {
   p.tail = columns - (vectors - 1) * width<T>;
-  if (p.tail == width<T>)
-    gemm_rows<T, tile_height, vectors, false>(m, p);
-  else if (p.tail > 0)
-    gemm_rows<T, tile_height, vectors, true>(m, p);
+  if (p.tail > 0)
+    gemm_rows<T, tile_height, vectors>(m, p);
   else if constexpr (vectors > 1)
     gemm_panel<T, vectors - 1>(m, columns, p);
 }

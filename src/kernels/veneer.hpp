@@ -226,7 +226,7 @@ LAMINA_INLINE void store(T* p, Batch<T> x) {
 #endif
 }
 
-// The first `count` elements of a batch, 0 <= count < width: a load or store touches no other, and a load gives 0 in the
+// The first `count` elements of a batch, 0 <= count <= width: a load or store touches no other, and a load gives 0 in the
 // others, as does keep.
 #if defined(LAMINA_X86)
 template <class T>

@@ -132,13 +132,26 @@ class MatrixModel final : public Model {
   }
 
  private:
-  // Rows are prompts of a chunk: c, phi, o [., d], ff = F g [., d], xi, r [., K], and cotangents.
+  // Rows are prompts of a chunk: c, phi, o [., d], ff = F g [., d], xi, r [., logit_stride], and cotangents. Where a matrix is held
+  // at the identity, two names point to the same rows: nothing is copied.
   struct Scratch {
-    explicit Scratch(const MatrixModel& m)
-        : c(chunk_length * m.d_), phi(c.size()), ff(c.size()), o(c.size()), xi(chunk_length * m.K_), r(xi.size()),
-          d_o(c.size()), d_phi(c.size()), d_c(c.size()), front(m.front_->scratch(chunk_length)) {}
-    std::vector<T> c, phi, ff, o, xi, r, d_o, d_phi, d_c;
+    explicit Scratch(const MatrixModel& m) : front(m.front_->scratch(chunk_length)) {
+      const int64_t size = chunk_length * m.d_;
+      c = add(size), d_o = add(size);
+      phi = m.identity_v() ? c : add(size);
+      ff = m.form_.has_feed_forward() ? add(size) : nullptr;
+      o = ff ? add(size) : phi;
+      xi = m.held_u() ? o : add(chunk_length * m.K_);
+      r = m.held_u() ? d_o : add(chunk_length * m.K_);
+      d_phi = ff ? add(size) : d_o;
+      d_c = m.identity_v() ? d_phi : add(size);
+    }
+    T *c, *phi, *ff, *o, *xi, *r, *d_o, *d_phi, *d_c;
     std::unique_ptr<FrontScratch> front;
+
+   private:
+    T* add(int64_t size) { return buffers.emplace_back(size).data(); }
+    std::vector<std::vector<T>> buffers;
   };
 
   // Where the chunk gradients stand: dW, dV, dU, dF^T, and one number for the value scale of a held V.
@@ -162,6 +175,10 @@ class MatrixModel final : public Model {
 
   bool held_v() const { return own_basis_ && !form_.v_free(); }
   bool held_u() const { return own_basis_ && !form_.u_free(); }
+  bool identity_v() const {
+    return held_v() && !form_.construction().value_skips_tau && !form_.scale_trained() && form_.value_scale(parameters_) == 1;
+  }
+  int64_t logit_stride() const { return held_u() ? d_ : K_; }
 
   Weights<T> read_weights() const {
     const Matrices m = form_.matrices(parameters_);
@@ -183,6 +200,7 @@ class MatrixModel final : public Model {
   }
   // out = V in for the held V of the own basis: scaled, without tau where the construction skips it.
   void apply_held_v(int64_t count, const T* in, T* out) const {
+    if (in == out) return;  // the identity
     const T s = static_cast<T>(form_.value_scale(parameters_));
     for (int64_t i = 0; i < count * d_; ++i) out[i] = s * in[i];
     if (form_.construction().value_skips_tau)
@@ -192,25 +210,23 @@ class MatrixModel final : public Model {
   void forward_chunk(const MatrixPrompts& prompts, const Weights<T>& w, int64_t first, int64_t count, Scratch& s,
                      double* masses) const {
     // 1. c = sum_h a_h x_h
-    front_->forward(*prompts.front, first, count, w.W.data(), s.c.data(), masses, *s.front);
+    front_->forward(*prompts.front, first, count, w.W.data(), s.c, masses, *s.front);
     // 2. phi = V c
     if (held_v())
-      apply_held_v(count, s.c.data(), s.phi.data());
+      apply_held_v(count, s.c, s.phi);
     else
-      product(count, d_, d_, s.c.data(), w.Vt.data(), s.phi.data(), false);
+      product(count, d_, d_, s.c, w.Vt.data(), s.phi, false);
     // 3. o = phi + F g,  g = x_H (+ phi)
-    if (!w.F.empty()) {
+    if (s.ff) {
       if (form_.reads_attention())
-        product(count, d_, d_, s.phi.data(), w.Ft.data(), s.ff.data(), false);
+        product(count, d_, d_, s.phi, w.Ft.data(), s.ff, false);
       else
-        std::fill_n(s.ff.data(), count * d_, T(0));
-      front_->query_times(*prompts.front, first, count, w.Ft.data(), d_, s.ff.data(), *s.front);
+        std::fill_n(s.ff, count * d_, T(0));
+      front_->query_times(*prompts.front, first, count, w.Ft.data(), d_, s.ff, *s.front);
       for (int64_t i = 0; i < count * d_; ++i) s.o[i] = s.phi[i] + s.ff[i];
-    } else {
-      std::copy_n(s.phi.data(), count * d_, s.o.data());
     }
-    // 4. xi = U o
-    read_out(count, w, s.o.data(), s.xi.data());
+    // 4. xi = U o; a held U reads the first K entries
+    if (!held_u()) product(count, K_, d_, s.o, w.Ut.data(), s.xi, false);
   }
 
   void read_out(int64_t count, const Weights<T>& w, const T* o, T* xi) const {
@@ -222,8 +238,8 @@ class MatrixModel final : public Model {
   Loss cross_entropy(const MatrixPrompts& prompts, int64_t first, int64_t count, Scratch& s, bool with_excess) const {
     Loss sum;
     for (int64_t n = 0; n < count; ++n) {
-      const T *x = &s.xi[n * K_];
-      T* r = &s.r[n * K_];
+      const T* x = s.xi + n * logit_stride();
+      T* r = s.r + n * logit_stride();
       const int32_t label = prompts.label[first + n];
       const double weight = prompts.weight[first + n];
       const double loss = table_.cross_entropy(K_, x, label, r);
@@ -252,35 +268,33 @@ class MatrixModel final : public Model {
   void backward_chunk(const MatrixPrompts& prompts, const Weights<T>& w, int64_t first, int64_t count, Scratch& s,
                       const Layout& at, T* d) const {
     // 4'. do = U^T r, dU = r^T o
-    if (held_u()) {
-      std::fill_n(s.d_o.data(), count * d_, T(0));
-      for (int64_t n = 0; n < count; ++n) std::copy_n(&s.r[n * K_], K_, &s.d_o[n * d_]);
-    } else {
-      product(count, d_, K_, s.r.data(), w.U.data(), s.d_o.data(), false);
-    }
-    if (at.U >= 0) outer(K_, d_, count, s.r.data(), s.o.data(), d + at.U);
+    if (held_u())
+      for (int64_t n = 0; n < count; ++n) std::fill_n(s.d_o + n * d_ + K_, d_ - K_, T(0));
+    else
+      product(count, d_, K_, s.r, w.U.data(), s.d_o, false);
+    if (at.U >= 0) outer(K_, d_, count, s.r, s.o, d + at.U);
     // 3'. dphi = do (+ F^T do), dF^T = g^T do
-    std::copy_n(s.d_o.data(), count * d_, s.d_phi.data());
-    if (!w.F.empty()) {
-      front_->query_outer(*prompts.front, first, count, s.d_o.data(), d_, d + at.Ft, *s.front);
+    if (s.ff) {
+      std::copy_n(s.d_o, count * d_, s.d_phi);
+      front_->query_outer(*prompts.front, first, count, s.d_o, d_, d + at.Ft, *s.front);
       if (form_.reads_attention()) {
-        outer(d_, d_, count, s.phi.data(), s.d_o.data(), d + at.Ft);
-        product(count, d_, d_, s.d_o.data(), w.F.data(), s.d_phi.data(), true);
+        outer(d_, d_, count, s.phi, s.d_o, d + at.Ft);
+        product(count, d_, d_, s.d_o, w.F.data(), s.d_phi, true);
       }
     }
     // 2'. dc = V^T dphi, dV = dphi^T c
     if (held_v()) {
-      apply_held_v(count, s.d_phi.data(), s.d_c.data());
+      apply_held_v(count, s.d_phi, s.d_c);
       const int64_t skipped = form_.construction().value_skips_tau ? K_ - 1 : -1;
       for (int64_t n = 0; at.scale >= 0 && n < count; ++n)
         for (int64_t i = 0; i < d_; ++i)
           if (i != skipped) d[at.scale] += s.d_phi[n * d_ + i] * s.c[n * d_ + i];
     } else {
-      product(count, d_, d_, s.d_phi.data(), w.V.data(), s.d_c.data(), false);
-      outer(d_, d_, count, s.d_phi.data(), s.c.data(), d + at.V);
+      product(count, d_, d_, s.d_phi, w.V.data(), s.d_c, false);
+      outer(d_, d_, count, s.d_phi, s.c, d + at.V);
     }
     // 1'. dW
-    front_->backward(*prompts.front, first, count, s.d_c.data(), d + at.W, *s.front);
+    front_->backward(*prompts.front, first, count, s.d_c, d + at.W, *s.front);
   }
 
   void write_gradient(const Layout& at, const std::vector<double>& sum, double* gradient) const {
@@ -306,12 +320,12 @@ class MatrixModel final : public Model {
     Metrics m;
     m.loss = cross_entropy(prompts, first, count, s, true);
     std::vector<T> attention(count * K_), feed_forward(count * K_, T(0));
-    read_out(count, w, s.phi.data(), attention.data());
-    if (!w.F.empty()) read_out(count, w, s.ff.data(), feed_forward.data());
+    read_out(count, w, s.phi, attention.data());
+    if (s.ff) read_out(count, w, s.ff, feed_forward.data());
     for (int64_t n = 0; n < count; ++n) {
       const double weight = prompts.weight[first + n];
       const int32_t answer = prompts.answer[first + n];
-      const T *x = &s.xi[n * K_], *xa = &attention[n * K_], *xf = &feed_forward[n * K_];
+      const T *x = s.xi + n * logit_stride(), *xa = &attention[n * K_], *xf = &feed_forward[n * K_];
       const double log_z = prompt_log_z(x);
       m.accuracy += weight * (std::max_element(x, x + K_ - 1) - x == answer);
       m.attention_accuracy += weight * (std::max_element(xa, xa + K_) - xa == answer);

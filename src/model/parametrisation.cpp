@@ -135,7 +135,11 @@ std::vector<double> Parametrisation::initial() const {
   if (logit_ >= 0) x[tensors_[logit_].offset] = l;
   if (gaussian && lambda_ >= 0 && w_ < 0 && v_ >= 0) {
     Random random(seed_, Purpose::weights, static_cast<uint64_t>(lambda_));
-    for (size_t i = 0; i < law_.triggers.size(); ++i) x[tensors_[lambda_].offset + i] = spread * random.normal();
+    for (size_t i = 0; i < law_.triggers.size(); ++i) {
+      const double lambda = spread * random.normal();
+      // Under relu a negative lambda has no gradient, for ever.
+      x[tensors_[lambda_].offset + i] = map_ == kernels::Map::relu ? std::abs(lambda) : lambda;
+    }
   }
 
   const auto place = [&](int index, std::vector<double> own, int64_t rows) {

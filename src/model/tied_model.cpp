@@ -38,10 +38,11 @@ class TiedModel final : public Model {
 
   std::unique_ptr<CompiledPrompts> compile(const Prompts& prompts, std::span<const double> weights,
                                            const Team&) const override {
-    return std::make_unique<TiedPrompts>(tie_prompts(prompts, weights, law_, form_.construction(), active_));
+    return std::make_unique<TiedPrompts>(tie_prompts(prompts, weights, law_, form_.construction(), active_,
+                                                     map_ == kernels::Map::softmax));
   }
 
-  Loss loss_and_gradient(const CompiledPrompts& compiled, const Team& team, double* gradient, bool) const override {
+  Loss loss_and_gradient(const CompiledPrompts& compiled, const Team& team, double* gradient, bool with_excess) const override {
     const auto& tied = static_cast<const TiedPrompts&>(compiled);
     const size_t width = parameters_.size() + 2;  // the gradient, then loss and excess
     const int64_t count = static_cast<int64_t>(tied.prompts.size()), chunks = (count + chunk_length - 1) / chunk_length;
@@ -49,9 +50,9 @@ class TiedModel final : public Model {
     team.for_each(chunks, [&](int64_t chunk, int) {
       double* sums = &partial[chunk * width];
       const int64_t first = chunk * chunk_length, last = std::min(count, first + chunk_length);
-      each_prompt(tied, first, last, [&](const Point& point) {
+      each_prompt(tied, first, last, with_excess, [&](const Point& point) {
         backward(point, gradient ? sums : nullptr);
-        sums[width - 2] += point.prompt->weight * point.loss;
+        sums[width - 2] += point.loss;
         sums[width - 1] += point.prompt->weight * point.excess;
       });
     });
@@ -67,7 +68,7 @@ class TiedModel final : public Model {
   Metrics measure(const CompiledPrompts& compiled, const Team&) const override {
     const auto& tied = static_cast<const TiedPrompts&>(compiled);
     Metrics sum;
-    each_prompt(tied, 0, static_cast<int64_t>(tied.prompts.size()), [&](const Point& p) { add_metrics(p, sum); });
+    each_prompt(tied, 0, static_cast<int64_t>(tied.prompts.size()), true, [&](const Point& p) { add_metrics(p, sum); });
     return sum;
   }
 
@@ -84,14 +85,15 @@ class TiedModel final : public Model {
     const T *x, *e;                   // logits minus their maximum, and the exponentials
     double maximum, attention_sum;    // attention_sum: s sum_c a_c F_c, the part of xi_tau that F reads from phi
     double query;                     // X
-    double z, others_than_label;      // sums of multiplicity * e over all, and over all tokens but the label
-    double loss, excess;
+    double z;                         // sum of multiplicity * e
+    double beside[3];                 // for each label: that sum over all other tokens, never z - e_label
+    double loss, excess;              // the loss is weighted by label, the excess by nothing
     double scale, logit;              // s, l
   };
 
   // Numbered passes over prompts first..last-1, for which `use` is then called in order.
   template <class Use>
-  void each_prompt(const TiedPrompts& tied, int64_t first, int64_t last, Use use) const {
+  void each_prompt(const TiedPrompts& tied, int64_t first, int64_t last, bool with_excess, Use use) const {
     if (first >= last) return;
     const Construction& form = form_.construction();
     const double s = form_.value_scale(parameters_), l = form_.logit(parameters_);
@@ -137,8 +139,8 @@ class TiedModel final : public Model {
     for (int64_t i = 0; i < count; ++i) {
       const TiedPrompt& p = tied.prompts[first + i];
       Point point{&p, tied.groups.data() + p.first_group, weights[i].score, weights[i].a, &x[start], &e[start], maximum[i],
-                  attention_sum[i], query[i], 0, 0, 0, 0, s, l};
-      finish(point);
+                  attention_sum[i], query[i], 0, {}, 0, 0, s, l};
+      finish(point, with_excess);
       use(point);
       start += 2 + p.group_count;
     }
@@ -165,27 +167,31 @@ class TiedModel final : public Model {
     }
   }
 
-  void finish(Point& point) const {
+  // The slot of x and e that a label (answer, tau, other) reads.
+  static int32_t slot_of(const TiedPrompt& p, int label) { return label < 2 ? label : 2 + p.other_label; }
+
+  void finish(Point& point, bool with_excess) const {
     const TiedPrompt& p = *point.prompt;
     const double e_answer = point.e[0], e_tau = point.e[1];
     double rest = 0;
     for (int32_t g = 0; g < p.group_count; ++g) rest += point.others[g].multiplicity * point.e[2 + g];
-    const int32_t label = p.label_group;
-    double beside = 0;  // what the others than the label sum to, never z - e_label
-    if (label == 0) {
-      beside = e_tau + rest;
-    } else if (label == 1) {
-      beside = e_answer + rest;
-    } else {
-      beside = e_answer + e_tau;
+    point.beside[0] = e_tau + rest;
+    point.beside[1] = e_answer + rest;
+    point.beside[2] = 0;
+    if (p.other_label >= 0) {
+      point.beside[2] = e_answer + e_tau;
       for (int32_t g = 0; g < p.group_count; ++g)
-        beside += (point.others[g].multiplicity - (2 + g == label)) * point.e[2 + g];
+        point.beside[2] += (point.others[g].multiplicity - (g == p.other_label)) * point.e[2 + g];
     }
-    point.others_than_label = beside;
-    point.z = beside + point.e[label];
-    const double x_label = point.x[label];
-    const double log_z = x_label == 0 ? kernels::log1p(beside) : kernels::log(point.z);
-    point.loss = log_z - x_label;
+    point.z = e_answer + point.beside[0];
+    // log z where the largest logit, which is 0, belongs to one token alone: log1p of the others.
+    const double log_z = point.x[0] == 0   ? kernels::log1p(point.beside[0])
+                         : point.x[1] == 0 ? kernels::log1p(point.beside[1])
+                                           : kernels::log(point.z);
+    point.loss = 0;
+    for (int label = 0; label < 3; ++label)
+      if (p.label_weight[label] > 0) point.loss += p.label_weight[label] * (log_z - point.x[slot_of(p, label)]);
+    if (!with_excess) return;
     if (p.answer_is_tau)
       point.excess = excess_of({point.x[1] + 0.0, 0.0, e_tau, 0.0, rest, log_z}, 0.0);
     else
@@ -198,13 +204,16 @@ class TiedModel final : public Model {
     if (!sums) return;
     const TiedPrompt& p = *point.prompt;
     const Construction& form = form_.construction();
-    const double s = point.scale, l = point.logit, inverse = p.weight / point.z;
+    const double s = point.scale, l = point.logit, inverse = 1 / point.z;
     PerClass da{};
     double ds = 0;
-    // dL/dx of a whole group: multiplicity * e / z, less 1 for the label, summed so that nothing cancels.
+    // dL/dx of a whole group: weight * multiplicity * e / z, less the weight of the label, summed so that nothing cancels.
     const auto dx = [&](int32_t slot, double multiplicity) {
-      return slot == p.label_group ? inverse * ((multiplicity - 1) * point.e[slot] - point.others_than_label)
-                                   : inverse * multiplicity * point.e[slot];
+      const double e = point.e[slot];
+      const int label = slot < 2 ? slot : slot == 2 + p.other_label ? 2 : -1;
+      if (label < 0) return inverse * p.weight * multiplicity * e;
+      const double own = p.label_weight[label];
+      return inverse * ((p.weight - own) * multiplicity * e + own * ((multiplicity - 1) * e - point.beside[label]));
     };
     const auto through = [&](double d, const PerClass& n) {
       for (int c = 0; c < classes; ++c) da[c] += d * s * n[c], ds += d * point.a[c] * n[c];
@@ -253,7 +262,7 @@ class TiedModel final : public Model {
     const double on_answer = point.a[0] * p.answer.count[0], on_noise = point.a[1] * p.positions[1];
     double total = 0;
     for (int c = 0; c < classes; ++c) total += point.a[c] * p.positions[c];
-    sum.loss.loss += w * point.loss, sum.loss.excess += w * point.excess;
+    sum.loss.loss += point.loss, sum.loss.excess += w * point.excess;
     sum.accuracy += w * first, sum.attention_accuracy += w * attention_first;
     sum.feed_forward_noise += w * (point.attention_sum + point.query > 0);
     sum.answer_probability += w * (answer / point.z), sum.noise_probability += w * (point.e[1] / point.z);

@@ -19,6 +19,7 @@ class Reader {
   }
 
   TiedPrompt prompt;
+  int label_slot = 0;  // of label_weight
   std::vector<TokenGroup> groups;
 
   void read(std::span<const int32_t> z, int32_t label, int32_t answer) {
@@ -73,11 +74,11 @@ class Reader {
     }
     if (absent > 0) add(PerClass{}, static_cast<double>(absent), absent_below > 0);
     std::sort(groups.begin(), groups.end(), [](const TokenGroup& a, const TokenGroup& b) { return a.count < b.count; });
-    prompt.label_group = label == answer && regular ? 0 : 1;
-    if (label == answer || label == tau_) return;
+    label_slot = label == tau_ ? 1 : label == answer ? 0 : 2;
+    if (label_slot < 2) return;
     const PerClass key = group_key(label);
     for (size_t g = 0; g < groups.size(); ++g)
-      if (groups[g].count == key) prompt.label_group = static_cast<int32_t>(2 + g);
+      if (groups[g].count == key) prompt.other_label = static_cast<int32_t>(g);
   }
 
   void add(const PerClass& count, double multiplicity, bool below) {
@@ -99,11 +100,12 @@ class Reader {
   std::vector<char> touched_;
 };
 
-// All that makes two prompts equal, as bytes.
-std::string key_of(const TiedPrompt& p, const std::vector<TokenGroup>& groups) {
-  std::vector<double> parts{double(p.trigger), double(p.answer_is_tau), double(p.label_group)};
+// All that makes two prompts equal, as bytes. Labels do not: the loss is linear in them.
+std::string key_of(const TiedPrompt& p, const std::vector<TokenGroup>& groups, bool normalised) {
+  std::vector<double> parts{double(p.trigger), double(p.answer_is_tau), double(p.other_label)};
   const auto append = [&](const auto& values) { parts.insert(parts.end(), std::begin(values), std::end(values)); };
-  append(p.positions), append(p.tau_value), append(p.tau_query), append(p.answer.count);
+  append(p.tau_value), append(p.tau_query), append(p.answer.count);
+  if (normalised) append(p.positions);
   for (const PerClass& read : p.tau_read) append(read);
   for (const TokenGroup& g : groups) append(g.count), parts.push_back(g.multiplicity), parts.push_back(g.below_answer);
   return {reinterpret_cast<const char*>(parts.data()), parts.size() * sizeof(double)};
@@ -112,27 +114,36 @@ std::string key_of(const TiedPrompt& p, const std::vector<TokenGroup>& groups) {
 }  // namespace
 
 TiedPrompts tie_prompts(const Prompts& prompts, std::span<const double> weights, const RecallLaw& law,
-                        const Construction& construction, const std::array<bool, classes>& active) {
+                        const Construction& construction, const std::array<bool, classes>& active, bool normalised) {
   TiedPrompts tied;
   std::unordered_map<std::string, size_t> known;
-  std::vector<int64_t> equal;  // how many prompts each merged one stands for: exact, unlike a sum of 1 / count
+  // Sums of weights; of ones where the weights are equal, which is exact, unlike a sum of 1 / count.
+  std::vector<PerClass> positions;
   Reader reader(law, construction, active);
   for (int64_t i = 0; i < prompts.count; ++i) {
     reader.read(prompts.row(i), prompts.label[i], prompts.answer[i]);
-    const auto [entry, fresh] = known.try_emplace(key_of(reader.prompt, reader.groups), tied.prompts.size());
+    const auto [entry, fresh] = known.try_emplace(key_of(reader.prompt, reader.groups, normalised), tied.prompts.size());
     if (fresh) {
       reader.prompt.first_group = static_cast<int32_t>(tied.groups.size());
       reader.prompt.group_count = static_cast<int32_t>(reader.groups.size());
       tied.prompts.push_back(reader.prompt);
       tied.groups.insert(tied.groups.end(), reader.groups.begin(), reader.groups.end());
-      equal.push_back(0);
+      positions.push_back({});
     }
-    ++equal[entry->second];
-    if (!weights.empty()) tied.prompts[entry->second].weight += weights[i];
+    TiedPrompt& merged = tied.prompts[entry->second];
+    const double weight = weights.empty() ? 1.0 : weights[i];
+    merged.weight += weight;
+    merged.label_weight[reader.label_slot] += weight;
+    for (int c = 0; c < classes; ++c) positions[entry->second][c] += weight * reader.prompt.positions[c];
   }
-  if (weights.empty())
-    for (size_t u = 0; u < equal.size(); ++u)
-      tied.prompts[u].weight = static_cast<double>(equal[u]) / static_cast<double>(prompts.count);
+  for (size_t u = 0; u < tied.prompts.size(); ++u) {
+    TiedPrompt& merged = tied.prompts[u];
+    if (!normalised && merged.weight > 0)
+      for (int c = 0; c < classes; ++c) merged.positions[c] = positions[u][c] / merged.weight;
+    if (!weights.empty()) continue;
+    merged.weight /= static_cast<double>(prompts.count);
+    for (double& weight : merged.label_weight) weight /= static_cast<double>(prompts.count);
+  }
   return tied;
 }
 

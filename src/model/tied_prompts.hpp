@@ -30,11 +30,12 @@ struct TokenGroup {
 };
 
 struct TiedPrompt {
-  double weight = 0;
-  int32_t trigger = -1;      // index into lambda, -1 if the query is no trigger
+  double weight = 0;           // of all labels together
+  double label_weight[3] = {}; // of the labels answer, tau, and the token of other_label
+  int32_t other_label = -1;    // a label that is neither: the index of its group, else -1
+  int32_t trigger = -1;        // index into lambda, -1 if the query is no trigger
   bool answer_is_tau = false;
-  int32_t label_group = 0;   // 0: answer, 1: tau, else 2 + index of the other group
-  PerClass positions{};      // n_c
+  PerClass positions{};        // n_c; where the logits do not depend on it (linear, relu), the mean over the merged prompts
   PerClass tau_value{};      // T_c
   PerClass tau_read[3]{};    // F0_c, Fl_c, Fs_c
   double tau_query[3]{};     // X0, Xl, Xs
@@ -48,8 +49,8 @@ class TiedPrompts final : public CompiledPrompts {
   std::vector<TokenGroup> groups;
 };
 
-// `weights` empty means 1 / count each. active[c]: class c can have a weight other than 0.
+// `weights` empty means 1 / count each. active[c]: class c can have a weight other than 0. normalised: the logits depend on n_c.
 TiedPrompts tie_prompts(const Prompts& prompts, std::span<const double> weights, const RecallLaw& law,
-                        const Construction& construction, const std::array<bool, classes>& active);
+                        const Construction& construction, const std::array<bool, classes>& active, bool normalised);
 
 }  // namespace lamina

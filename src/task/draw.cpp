@@ -48,7 +48,6 @@ void AliasTables::set(int64_t row, std::span<const double> weights) {
     height[j] = weights[j] / sum * static_cast<double>(n);
     (height[j] < 1 ? small : large).push_back(static_cast<int32_t>(j));
   }
-  const auto heaviest = static_cast<int32_t>(std::max_element(weights.begin(), weights.end()) - weights.begin());
   Entry* entry = entries_.data() + static_cast<size_t>(row) * n;
   while (!small.empty() && !large.empty()) {
     const int32_t s = small.back(), l = large.back();
@@ -61,9 +60,11 @@ void AliasTables::set(int64_t row, std::span<const double> weights) {
       small.push_back(l);
     }
   }
-  // What is left is full up to rounding; a column of weight 0 must stay unreachable even then.
-  for (int32_t j : large) entry[j] = {0, j};
-  for (int32_t j : small) entry[j] = {0, weights[static_cast<size_t>(j)] > 0 ? j : heaviest};
+  // What is left is full up to rounding. A column of weight 0 is never left: while it waits, the others hold two columns'
+  // worth.
+  for (const std::vector<int32_t>* left : {&large, &small}) {
+    for (int32_t j : *left) entry[j] = {0, j};
+  }
 }
 
 void draw_subset(Random& random, int64_t n, int64_t m, std::vector<int64_t>& out) {

@@ -326,8 +326,8 @@ double expect_near(const Outputs<T>& x, const Problem& p, const oracle::Solution
     if (values.empty()) return;
     ASSERT_EQ(values.size(), want.size()) << name << what;
     oracle::Real largest = 0;
-    for (const oracle::Array* x : {&size, &want})
-      for (const auto value : *x)
+    for (const oracle::Array* numbers : {&size, &want})
+      for (const auto value : *numbers)
         if (std::isfinite(value)) largest = std::max(largest, std::fabs(value));
     const oracle::Real bound = u * K * largest + std::numeric_limits<T>::min();
     for (size_t i = 0; i < values.size(); ++i) {

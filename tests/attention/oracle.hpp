@@ -142,7 +142,7 @@ inline Solution solve(const Problem& p) {
             ds = P[j] * (g[j] - mean + d_lse), ds_size = P[j] * (g_size[j] + mean_size + std::fabs(d_lse));
           } else {
             ds = (slope[j] == 0 ? 0 : slope[j] * (g[j] - mean)) / N;
-            ds_size = std::fabs(slope[j]) * (g_size[j] + mean_size) / std::fabs(N) * worse;
+            ds_size = (slope[j] == 0 ? 0 : std::fabs(slope[j]) * (g_size[j] + mean_size)) / std::fabs(N) * worse;
           }
           out.value.d_bias[row * Lk + j] = ds, out.size.d_bias[row * Lk + j] = ds_size;
           for (int64_t f = 0; f < D; ++f) {

@@ -50,14 +50,14 @@ std::vector<double> session(const char* threads) {
   lamina_trainer* trainer = nullptr;
   lamina_trajectory* trajectory = nullptr;
   CALL(lamina_options_create(&options));
-  for (const auto& [key, value] : std::map<std::string, std::string>{{"samples", "100"},
-                                                                     {"steps", "5"},
-                                                                     {"threads", threads},
-                                                                     {"variant", "original"},
-                                                                     {"attention", "softmax"},
-                                                                     {"prompt_length", "40"},
-                                                                     {"evaluation_samples", "32"}})
-    CALL(lamina_options_set_text(options, key.c_str(), value.c_str()));
+  for (const auto& option : std::map<std::string, std::string>{{"samples", "100"},
+                                                               {"steps", "5"},
+                                                               {"threads", threads},
+                                                               {"variant", "original"},
+                                                               {"attention", "softmax"},
+                                                               {"prompt_length", "40"},
+                                                               {"evaluation_samples", "32"}})
+    CALL(lamina_options_set_text(options, option.first.c_str(), option.second.c_str()));
   CALL(lamina_task_create("in_context_recall", options, &task));
   CALL(lamina_model_create(task, options, &model));
   CALL(lamina_trainer_create(task, model, options, &trainer));

@@ -232,7 +232,8 @@ static void test_trainer(void) {
   REFUSED(lamina_trainer_option(NULL, "noise", &text), "lamina_trainer_option: trainer is NULL");
   REFUSED(lamina_trainer_option(trainer, NULL, &text), "lamina_trainer_option: key is NULL");
   REFUSED(lamina_trainer_option(trainer, "noise", NULL), "lamina_trainer_option: out is NULL");
-  REFUSED(lamina_trainer_option(trainer, "file", &text), "lamina_trainer_option: key is \"file\", must be an option of this run");
+  check_refused(lamina_trainer_option(trainer, "file", &text), LAMINA_E_OPTION,
+                "lamina_trainer_option: key is \"file\", must be an option of this run", "an option of another task", __LINE__);
   CHECK(own == NULL && strcmp(text, "kept") == 0);
   CHECK(lamina_trainer_option(trainer, "samples", &text) == LAMINA_OK && strcmp(text, "16") == 0);
   CHECK(lamina_trainer_option(trainer, "noise", &text) == LAMINA_OK && strcmp(text, "0.5") == 0);

@@ -20,7 +20,7 @@ for name in names:
 
 described = lamina("describe", "in_context_recall").stdout
 for key in KEYS:
-    found = re.search(rf"^  {key} = (\S.*\S) +\((.+)", described, re.MULTILINE)
+    found = re.search(rf"^  {key} = (\S+|\(\w+\)) +\(.+", described, re.MULTILINE)
     check(found, f"describe in_context_recall has no line '{key} = default (bounds)'")
 for line in ["vocabulary = 60", "prompt_length = 256", "noise = 0.5", "steps = 400", "optimiser = ngd", "sampler = s1"]:
     check(f"  {line} " in described, f"describe in_context_recall does not say {line}")

@@ -13,7 +13,7 @@ os.chdir(FOLDER.name)
 # A run that takes milliseconds.
 SMALL = ["in_context_recall", "prompt_length=32", "samples=64", "evaluation_samples=64", "steps=20", "threads=1"]
 # A run that lasts as long as one likes: many steps, few rows.
-LONG = ["in_context_recall", "prompt_length=64", "samples=512", "evaluation_samples=64", "steps=100000000", "step_size=1e-9",
+LONG = ["in_context_recall", "prompt_length=64", "samples=512", "evaluation_samples=64", "steps=20000000", "step_size=1e-9",
         "record_every=200", "probes=lambda", "threads=1"]
 
 

@@ -39,7 +39,7 @@ check(found["options"]["feed_forward"] == "query", "feed_forward of variant=w_fr
 found, _ = document("in_context_recall", "data=population", "prompt_length=inf", "steps=3", "unseen_outputs=0")
 check(found["options"]["prompt_length"] == "inf", "prompt_length=inf")
 # A diverging run: still a document, a failure told on stderr, exit code 1.
-found, done = document(*SMALL, "variant=original", "noise=0", "optimiser=gd", "step_size=1e200", code=1)
+found, done = document(*SMALL, "variant=original", "noise=0", "optimiser=gd", "step_size=1e6", code=1)
 check(found["status"] == "diverged" and "diverged" in done.stderr, "a diverged run")
 check(any(value is None or isinstance(value, str) for value in found["final"].values()), "no NaN or infinity in the last row?")
 # The set that ran is the one that was forced.

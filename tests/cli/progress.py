@@ -45,6 +45,12 @@ def on_terminal(arguments, seconds):
     return written.decode(), os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+try:
+    for end in pty.openpty():
+        os.close(end)
+except OSError as error:
+    print(f"SKIPPED: no terminal can be made here: {error}")
+    sys.exit(77)
 seconds = 3.0
 written, code = on_terminal(LONG, seconds)
 check(code == 130, f"Ctrl-C typed: exit code {code}, {written[-500:]!r}")

@@ -19,9 +19,9 @@ def stopped_after_first_line(*arguments):
     return process.returncode
 
 
-# As many steps as fit into about four seconds here.
-rate = json.loads(lamina("run", *RUN, "steps=200", "--json").stdout)["steps_per_second"]
-steps = f"steps={max(50, int(4 * rate))}"
+# As many steps as fit into about two and a half seconds here.
+rate = json.loads(lamina("run", *RUN, "steps=100", "--json").stdout)["steps_per_second"]
+steps = f"steps={max(50, int(2.5 * rate))}"
 code = stopped_after_first_line(*RUN, steps, "--save", "half.safetensors", "--csv", "half.csv")
 check(code == 130, f"the first half ended with exit code {code}")
 done = lamina("run", "in_context_recall", "--resume", "half.safetensors", "--csv", "resumed.csv", "--save", "whole.safetensors")

@@ -36,23 +36,21 @@ TEST(A11, FreeReadOutFailsOnUnseenOutputs) {
     }
 }
 
-// Reduced: M = 1024. The feed-forward part learns the noise while attention is untrained: a plateau near (1 - a) ln 25.
+// Reduced: M = 1024. The feed-forward part learns the noise while attention is untrained: a plateau near (1 - a) ln 25, where
+// tau is the feed-forward part's choice on every prompt and p(tau) is within 0.12 of a; the answer comes at least twice as late.
 TEST(A16, FeedForwardLearnsTheNoiseFirst) {
-  const Experiment run("variant=original noise=0.5 samples=1024 step_size=0.05 initial_scale=0.02 steps=900 record_every=10 precision=f32 "
-                "probes=predictions");
-  const int64_t p = run.column("p_noise"), attention = run.column("attention_accuracy");
-  const int64_t noise_step = run.first_step([&](int64_t r) { return run.table->at(r, p) >= 0.45; });
+  const Experiment run("variant=original noise=0.5 samples=1024 step_size=0.05 initial_scale=0.02 steps=900 record_every=10 "
+                       "precision=f32 probes=predictions");
+  const int64_t p = run.column("p_noise"), attention = run.column("attention_accuracy"), excess = run.column("excess");
+  const int64_t noise_step = run.first_step([&](int64_t r) { return run.table->at(r, p) >= 0.4; });
   const int64_t answer_step = run.first_step([&](int64_t r) { return run.table->at(r, attention) >= 0.4; });
   ASSERT_GT(noise_step, 0);
   EXPECT_GE(answer_step < 0 ? 900 : answer_step, 2 * noise_step);
-  const int64_t excess = run.column("excess"), tau = run.column("feed_forward_noise");
-  double at_noise = 0;
-  for (int64_t r = 0; r < run.table->rows(); ++r)
-    if (run.table->at(r, 0) == static_cast<double>(2 * noise_step)) {
-      at_noise = run.table->at(r, excess);
-      EXPECT_EQ(run.table->at(r, tau), 1.0);
-    }
-  EXPECT_NEAR(at_noise, 0.5 * std::log(25.0), 0.12);
+  const int64_t plateau = run.first_step([&](int64_t r) { return std::abs(run.table->at(r, excess) - 0.5 * std::log(25.0)) < 0.1; });
+  ASSERT_GT(plateau, 0);
+  EXPECT_LT(plateau, answer_step < 0 ? 900 : answer_step);
+  EXPECT_EQ(run.at(plateau, "feed_forward_noise"), 1.0);
+  EXPECT_NEAR(run.at(plateau, "p_noise"), 0.5, 0.12);
 }
 
 // Reduced: M = 1024. Free W beside a free feed-forward part on the query ends with a negative entry at tau.

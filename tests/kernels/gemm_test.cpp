@@ -1,4 +1,4 @@
-// C = A B (+ C) against a chain in __float128, with a bound proportional to sum |a b|, and bit for bit across sets.
+// C = A B (+ C) against a sum in long double, with a bound proportional to sum |a b|, and bit for bit across sets.
 #include "kernels_test.hpp"
 
 namespace lamina::kernels {
@@ -28,9 +28,9 @@ class Gemm : public KernelTest {
     for (int64_t i = 0; i < m; ++i) {
       for (int64_t j = n; j < row; ++j) ASSERT_EQ(c[i * row + j], before[i * row + j]) << "past row " << i;
       for (int64_t j = 0; j < n; ++j) {
-        __float128 sum = accumulate ? before[i * row + j] : T(0), size = sum < 0 ? -sum : sum;
+        long double sum = accumulate ? before[i * row + j] : T(0), size = sum < 0 ? -sum : sum;
         for (int64_t l = 0; l < k; ++l) {
-          const __float128 x = static_cast<__float128>(a[i * a_row + l * a_col]) * b[l * row + j];
+          const long double x = static_cast<long double>(a[i * a_row + l * a_col]) * b[l * row + j];
           sum += x;
           size += x < 0 ? -x : x;
         }

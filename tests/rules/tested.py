@@ -15,5 +15,5 @@ def violations(functions, text):
 functions = declared((ROOT / "include" / "lamina" / "lamina.h").read_text())
 noticed(violations(["lamina_a"], "lamina_ab(1)"), "a function without test")
 accepted(violations(["lamina_a"], "x = lamina_a(1)"), "a function with test")
-tests = "\n".join(text for _, text in files(["tests/capi", "tests/attention"], {".c", ".cpp"}))
+tests = "\n".join(text for _, text in files(["tests/capi", "tests/attention"], {".c", ".cpp", ".hpp"}))
 finish(violations(functions, tests), len(functions))

@@ -1,0 +1,146 @@
+"""Real fused multiply-adds: in the AVX-512 machine code of each table entry that multiplies matrices, every inner loop has vfmadd
+on zmm registers, and no vmul feeds a vadd. Read from the library of this build, and from gemm.hpp under g++ and clang++ where
+found; with xsimd's own fma in the veneer (LAMINA_FMA_FROM_XSIMD) the same reading must fail, else this test does.
+Arguments: objdump, the avx512 library, --, the flags of the set."""
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+from rule import ROOT, accepted, noticed
+
+ENTRIES = {"gemm f32": "gemm_tile<float,", "gemm f64": "gemm_tile<double,"}
+FLAGS = ["-std=c++20", "-O3", "-fPIC", "-fno-exceptions", "-fno-rtti", "-ffp-contract=off", "-w", f"-I{ROOT / 'src'}"]
+# Everything that the entry instantiates, and nothing else, so that the second and third compilation are quick.
+PROBE = """#include "kernels/gemm.hpp"
+namespace lamina::kernels {
+extern void* const probe[];
+void* const probe[] = {reinterpret_cast<void*>(gemm<float>), reinterpret_cast<void*>(gemm<double>)};
+}
+"""
+FIRST_SOUND_XSIMD = (8, 2)  # before this, fma on AVX-512 was multiply and add; later versions may pass rightly
+
+
+def functions(disassembly):
+    """name -> [(address, mnemonic, operands)]"""
+    found, body = {}, []
+    for line in disassembly.split("\n"):
+        header = re.match(r"^[0-9a-f]+ <(.*)>:$", line)
+        code = re.match(r"^\s*([0-9a-f]+):\s+(\S+)\s*(.*)$", line)
+        if header:
+            body = found.setdefault(header.group(1), [])
+        elif code:
+            body.append((int(code.group(1), 16), code.group(2), code.group(3)))
+    return found
+
+
+def inner_loops(code):
+    """The bodies of backward jumps that hold no other backward jump."""
+    loops = []
+    for address, mnemonic, operands in code:
+        target = re.match(r"^([0-9a-f]+)\b", operands)
+        if mnemonic.startswith("j") and target and code[0][0] <= int(target.group(1), 16) <= address:
+            loops.append((int(target.group(1), 16), address))
+    innermost = [(a, b) for a, b in loops if not any((c, d) != (a, b) and a <= c and d <= b for c, d in loops)]
+    return [[line for line in code if a <= line[0] <= b] for a, b in innermost]
+
+
+def registers(operands):
+    return [int(number) for number in re.findall(r"%[xyz]mm(\d+)", operands)]
+
+
+def fault_of_loop(loop):
+    """Why this loop is no chain of real multiply-adds, or None."""
+    if not any(mnemonic.startswith("vfmadd") and "%zmm" in operands for _, mnemonic, operands in loop):
+        return "no vfmadd on zmm"
+    products = set()
+    for _, mnemonic, operands in loop * 2:  # twice: a product may be added in the next turn
+        used = registers(operands)
+        if not used:
+            continue
+        if re.match(r"v(add|sub)[ps][sd]", mnemonic) and products & set(used[:-1]):
+            return f"a product feeds {mnemonic} {operands}"
+        if re.match(r"vmul[ps][sd]", mnemonic):
+            products.add(used[-1])
+        else:
+            products.discard(used[-1])
+    return None
+
+
+def faults(disassembly):
+    found = []
+    code = functions(disassembly)
+    for entry, tile in ENTRIES.items():
+        tiles = {name: lines for name, lines in code.items() if tile in name}
+        if not tiles:
+            found.append(f"{entry}: no function {tile}...>")
+        for name, lines in tiles.items():
+            loops = [loop for loop in inner_loops(lines)
+                     if any(re.match(r"v(f?n?m(add|sub|ul)|add)\w*[ps][sd]", m) for _, m, _ in loop)]
+            if not loops:
+                found.append(f"{entry}: {name} has no loop with arithmetic")
+            found += [f"{entry}: {name}: {fault}" for fault in map(fault_of_loop, loops) if fault]
+    return found
+
+
+def self_check():
+    def tile(*body):
+        text = ""
+        for name in ("float", "double"):
+            text += f"0000000000000010 <void gemm_tile<{name}, 6, 4>(Product)>:\n  10:\tvmovupd (%rcx),%zmm3\n"
+            text += "".join(f"  {0x11 + i:x}:\t{line}\n" for i, line in enumerate(body)) + "  20:\tjne    11 <x>\n  21:\tret\n"
+        return faults(text)
+
+    accepted(tile("vfmadd231pd %zmm3,%zmm4,%zmm6"), "a loop of vfmadd")
+    noticed(tile("vmulpd %zmm3,%zmm4,%zmm5", "vaddpd %zmm5,%zmm6,%zmm6"), "multiply and add")
+    noticed(tile("vfmadd231pd %zmm3,%zmm4,%zmm6", "vmulpd %zmm3,%zmm4,%zmm5", "vaddpd %zmm5,%zmm7,%zmm7"), "one product that is added")
+    noticed(tile("vaddpd %zmm5,%zmm7,%zmm7", "vfmadd231pd %zmm3,%zmm4,%zmm6", "vmulpd %zmm3,%zmm4,%zmm5"), "a product added in the next turn")
+    noticed(tile("vfmadd231pd %ymm3,%ymm4,%ymm6"), "a loop on half registers")
+    noticed(faults("0000000000000010 <main>:\n  10:\tret\n"), "an object without tiles")
+
+
+def output(*command):
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def probe(compiler, flags, folder, name):
+    source, target = pathlib.Path(folder, "probe.cpp"), str(pathlib.Path(folder, name))
+    source.write_text(PROBE)
+    output(compiler, *FLAGS, *flags, "-c", str(source), "-o", target)
+    return target
+
+
+def xsimd_version(compiler, flags):
+    macros = output(compiler, *FLAGS, *flags, "-dM", "-E", "-include", "xsimd/xsimd.hpp", "-x", "c++", "/dev/null")
+    return tuple(int(re.search(rf"XSIMD_VERSION_{part} (\d+)", macros).group(1)) for part in ("MAJOR", "MINOR"))
+
+
+def main():
+    self_check()
+    objdump, library = sys.argv[1:3]
+    flags = sys.argv[sys.argv.index("--") + 1:]
+    disassemble = [objdump, "-d", "-C", "--no-show-raw-insn"]
+    failures = [f"{library}: {fault}" for fault in faults(output(*disassemble, library))]
+    print(f"{library}: read")
+    with tempfile.TemporaryDirectory() as folder:
+        for compiler in filter(shutil.which, ("g++", "clang++")):
+            known = [flag for flag in flags if "clang" not in compiler or not flag.startswith("-Wno-")]
+            real = faults(output(*disassemble, probe(compiler, known, folder, "real.o")))
+            failures += [f"{compiler}: {fault}" for fault in real]
+            spoilt = faults(output(*disassemble, probe(compiler, known + ["-DLAMINA_FMA_FROM_XSIMD"], folder, "spoilt.o")))
+            version = xsimd_version(compiler, known)
+            print(f"{compiler}: {len(real)} faults; with the fma of xsimd {version[0]}.{version[1]}: {len(spoilt)} faults")
+            if not spoilt and version < FIRST_SOUND_XSIMD:
+                failures.append(f"{compiler}: xsimd's fma went unnoticed")
+            elif not spoilt:
+                print(f"SKIPPED: {compiler}: this xsimd emits the instruction itself, so the veneer cannot be spoilt with it")
+        for compiler in ("g++", "clang++"):
+            if not shutil.which(compiler):
+                print(f"SKIPPED: {compiler} is not installed")
+    print("\n".join(failures) or "every inner loop is made of vfmadd on zmm registers")
+    sys.exit(1 if failures else 0)
+
+
+main()
