@@ -70,7 +70,19 @@ parameters.lamina_trainer <- function(object, trained = FALSE, ...) parameters(m
 coef.lamina_model <- function(object, ...) parameters(object, trained = TRUE)
 coef.lamina_run <- function(object, ...) parameters(object$model, trained = TRUE)
 
+# Whether the library's side of an object is there: it is not after save and load of the R object.
+is_alive <- function(pointer, call, what) {
+  tryCatch({
+    .Call(call, pointer)
+    TRUE
+  }, error = function(e) {
+    cat("lamina ", what, " of another session of R\n", sep = "")
+    FALSE
+  })
+}
+
 print.lamina_model <- function(x, ...) {
+  if (!is_alive(x$pointer, shim_model_isa, "model")) return(invisible(x))
   tensors <- .Call(shim_model_tensors, x$pointer)
   cat("lamina model for task ", x$task$name, ", running ", .Call(shim_model_isa, x$pointer), "\n", sep = "")
   for (i in seq_along(tensors$name))

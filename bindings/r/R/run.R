@@ -41,6 +41,7 @@ run_options <- function(trainer) {
 }
 
 print.lamina_trainer <- function(x, ...) {
+  if (!is_alive(x$pointer, shim_trainer_step, "trainer")) return(invisible(x))
   cat("lamina trainer of ", x$task$name, " at step ", trainer_step(x), " of ", run_options(x)[["steps"]], "\n", sep = "")
   invisible(x)
 }

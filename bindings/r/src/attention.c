@@ -28,7 +28,9 @@ static struct view view_of(SEXP array, SEXPTYPE type, const int* place, const ch
   return view;
 }
 
-static void* data_of(SEXP array) { return TYPEOF(array) == RAWSXP ? (void*)RAW(array) : (void*)REAL(array); }
+static void* data_of(SEXP array) {
+  return TYPEOF(array) == RAWSXP ? (void*)RAW(array) : (void*)REAL(array);
+}
 
 static lamina_input input_of(SEXP array, const struct view* view) {
   lamina_input input = {data_of(array), {0}};
@@ -130,7 +132,8 @@ static void prepare(struct call* call, SEXP inputs, SEXP layout, SEXP settings, 
   spec->relu_at_zero = reals[3];
   spec->isa = *isa ? isa : NULL;
 
-  const int64_t scores[4] = {qe[B], qe[H], qe[L], ke[L]}, lse[4] = {qe[B], qe[H], qe[L], 1}, o[4] = {qe[B], qe[H], qe[L], ve[D]};
+  const int64_t scores[4] = {qe[B], qe[H], qe[L], ke[L]}, lse[4] = {qe[B], qe[H], qe[L], 1},
+                o[4] = {qe[B], qe[H], qe[L], ve[D]};
   memcpy(call->scores, scores, sizeof scores);
   memcpy(call->lse, lse, sizeof lse);
   memcpy(call->o, o, sizeof o);
@@ -155,8 +158,9 @@ SEXP shim_attention(SEXP inputs, SEXP layout, SEXP settings, SEXP wanted) {
   static const char* names[] = {"output", "lse", "weights", "scores", ""};
   const int* want = LOGICAL(wanted);
   struct call call;
-  prepare(&call, inputs, layout, settings,
-          (uint32_t)((want[0] ? LAMINA_WITH_LSE : 0) | (want[1] ? LAMINA_WITH_WEIGHTS : 0) | (want[2] ? LAMINA_WITH_SCORES : 0)));
+  prepare(
+      &call, inputs, layout, settings,
+      (uint32_t)((want[0] ? LAMINA_WITH_LSE : 0) | (want[1] ? LAMINA_WITH_WEIGHTS : 0) | (want[2] ? LAMINA_WITH_SCORES : 0)));
   SEXP out = PROTECT(Rf_mkNamed(VECSXP, names));
   const int rank = call.q.rank;
   SET_VECTOR_ELT(out, 0, array_new(call.o, call.place, rank));

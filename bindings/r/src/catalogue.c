@@ -1,6 +1,6 @@
 /* The sections library, catalogue and theory of lamina.h. */
-#include "shim.h"
 #include "routines.h"
+#include "shim.h"
 
 SEXP shim_info(void) {
   static const char* names[] = {"version", "abi", "build", "isa", ""};
@@ -16,7 +16,9 @@ SEXP shim_info(void) {
   return info;
 }
 
-SEXP shim_status_name(SEXP status) { return text_new(lamina_status_name(Rf_asInteger(status))); }
+SEXP shim_status_name(SEXP status) {
+  return text_new(lamina_status_name(Rf_asInteger(status)));
+}
 
 /* The entries of a scope as columns; NULL for a scope that the catalogue does not have. */
 SEXP shim_catalogue(SEXP scope) {
@@ -32,10 +34,12 @@ SEXP shim_catalogue(SEXP scope) {
     lamina_catalogue_entry entry;
     check(lamina_catalogue_entry_init(&entry, sizeof entry));
     check(lamina_catalogue_describe(wanted, i, &entry));
-    const struct { int column; const char* text; } texts[] = {{0, entry.key},   {2, entry.owner},   {3, entry.fallback},
-                                                              {6, entry.words}, {7, entry.summary}, {8, entry.description}};
-    for (int t = 0; t < 6; ++t)
-      SET_STRING_ELT(VECTOR_ELT(table, texts[t].column), i, Rf_mkCharCE(texts[t].text, CE_UTF8));
+    const struct {
+      int column;
+      const char* text;
+    } texts[] = {{0, entry.key},   {2, entry.owner},   {3, entry.fallback},
+                 {6, entry.words}, {7, entry.summary}, {8, entry.description}};
+    for (int t = 0; t < 6; ++t) SET_STRING_ELT(VECTOR_ELT(table, texts[t].column), i, Rf_mkCharCE(texts[t].text, CE_UTF8));
     INTEGER(VECTOR_ELT(table, 1))[i] = entry.kind;
     REAL(VECTOR_ELT(table, 4))[i] = entry.minimum;
     REAL(VECTOR_ELT(table, 5))[i] = entry.maximum;

@@ -3,12 +3,24 @@
 
 #include <math.h>
 
-static void release_options(void* p) { lamina_options_free(p); }
-static void release_task(void* p) { lamina_task_free(p); }
-static void release_model(void* p) { lamina_model_free(p); }
-static void release_trainer(void* p) { lamina_trainer_free(p); }
-static void release_trajectory(void* p) { lamina_trajectory_free(p); }
-static void release_attention(void* p) { lamina_attention_free(p); }
+static void release_options(void* p) {
+  lamina_options_free(p);
+}
+static void release_task(void* p) {
+  lamina_task_free(p);
+}
+static void release_model(void* p) {
+  lamina_model_free(p);
+}
+static void release_trainer(void* p) {
+  lamina_trainer_free(p);
+}
+static void release_trajectory(void* p) {
+  lamina_trajectory_free(p);
+}
+static void release_attention(void* p) {
+  lamina_attention_free(p);
+}
 
 const handle_kind options_kind = {"options", release_options};
 const handle_kind task_kind = {"task", release_task};
@@ -56,14 +68,17 @@ SEXP handle_new(const handle_kind* kind, SEXP keep) {
   return handle;
 }
 
-void handle_set(SEXP handle, void* address) { R_SetExternalPtrAddr(handle, address); }
+void handle_set(SEXP handle, void* address) {
+  R_SetExternalPtrAddr(handle, address);
+}
 
 void* handle_get(SEXP handle, const handle_kind* kind) {
   if (TYPEOF(handle) != EXTPTRSXP) Rf_error("not a lamina %s", kind->name);
   void* address = R_ExternalPtrAddr(handle);
   if (!address)
-    Rf_error("this lamina %s is from another session of R: keep runs with lamina_save and lamina_load, not with save or saveRDS",
-             kind->name);
+    Rf_error(
+        "this lamina %s is from another session of R: keep runs with lamina_save and lamina_load, not with save or saveRDS",
+        kind->name);
   if (kind_of(handle) != kind) Rf_error("not a lamina %s", kind->name);
   return address;
 }
@@ -89,10 +104,13 @@ SEXP options_new(SEXP keys, SEXP values, SEXP arrays) {
 
 /* ---- single values ---- */
 
-SEXP text_new(const char* text) { return Rf_ScalarString(Rf_mkCharCE(text ? text : "", CE_UTF8)); }
+SEXP text_new(const char* text) {
+  return Rf_ScalarString(Rf_mkCharCE(text ? text : "", CE_UTF8));
+}
 
 const char* text_get(SEXP value, const char* what) {
-  if (TYPEOF(value) != STRSXP || XLENGTH(value) != 1 || STRING_ELT(value, 0) == NA_STRING) Rf_error("%s must be one text", what);
+  if (TYPEOF(value) != STRSXP || XLENGTH(value) != 1 || STRING_ELT(value, 0) == NA_STRING)
+    Rf_error("%s must be one text", what);
   return Rf_translateCharUTF8(STRING_ELT(value, 0));
 }
 

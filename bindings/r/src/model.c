@@ -1,8 +1,11 @@
-/* The section model of lamina.h. Tensors cross as one flat vector; R gives them their shapes. A model's handle keeps its task's. */
+/* The section model of lamina.h. Tensors cross as one flat vector; R gives them their shapes. A model's handle keeps its
+ * task's. */
 #include "routines.h"
 #include "shim.h"
 
-static SEXP task_of(SEXP model) { return R_ExternalPtrProtected(model); }
+static SEXP task_of(SEXP model) {
+  return R_ExternalPtrProtected(model);
+}
 
 static int64_t parameter_count(const lamina_model* model) {
   int64_t count = 0;
@@ -37,7 +40,9 @@ SEXP shim_model_copy(SEXP original) {
   return handle;
 }
 
-SEXP shim_model_isa(SEXP handle) { return text_new(lamina_model_isa(handle_get(handle, &model_kind))); }
+SEXP shim_model_isa(SEXP handle) {
+  return text_new(lamina_model_isa(handle_get(handle, &model_kind)));
+}
 
 /* list(name, trained, offset, shape), one element of each a tensor. */
 SEXP shim_model_tensors(SEXP handle) {
@@ -101,8 +106,8 @@ SEXP shim_model_loss_gradient(SEXP handle, SEXP prompts, SEXP targets) {
   SET_VECTOR_ELT(out, 0, Rf_allocVector(REALSXP, 1));
   SET_VECTOR_ELT(out, 1, Rf_allocVector(REALSXP, parameter_count(model)));
   check(lamina_model_loss_gradient(model, numbers_get(prompts, (int64_t)length * count, "prompts"),
-                                   numbers_get(targets, (int64_t)2 * count, "targets"), count, length,
-                                   REAL(VECTOR_ELT(out, 0)), REAL(VECTOR_ELT(out, 1))));
+                                   numbers_get(targets, (int64_t)2 * count, "targets"), count, length, REAL(VECTOR_ELT(out, 0)),
+                                   REAL(VECTOR_ELT(out, 1))));
   UNPROTECT(1);
   return out;
 }

@@ -64,10 +64,18 @@ static void call_sampler(void* data) {
 }
 
 /* `user` is list(function, length), which every handle made from the task keeps. */
-static int32_t sample(void* user, int32_t split, uint64_t seed, int64_t first, int64_t count, double* prompts, double* targets) {
+static int32_t sample(void* user, int32_t split, uint64_t seed, int64_t first, int64_t count, double* prompts,
+                      double* targets) {
   SEXP sampler = user;
-  struct draw draw = {VECTOR_ELT(sampler, 0), split, (double)seed, (double)first, (double)count,
-                      (R_xlen_t)REAL(VECTOR_ELT(sampler, 1))[0], prompts, targets, 0};
+  struct draw draw = {VECTOR_ELT(sampler, 0),
+                      split,
+                      (double)seed,
+                      (double)first,
+                      (double)count,
+                      (R_xlen_t)REAL(VECTOR_ELT(sampler, 1))[0],
+                      prompts,
+                      targets,
+                      0};
   return shielded(call_sampler, &draw) && draw.done ? 0 : 1;
 }
 

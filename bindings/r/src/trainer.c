@@ -3,7 +3,9 @@
 #include "routines.h"
 #include "shim.h"
 
-static SEXP task_of(SEXP trainer) { return R_ExternalPtrProtected(trainer); }
+static SEXP task_of(SEXP trainer) {
+  return R_ExternalPtrProtected(trainer);
+}
 
 SEXP shim_trainer_create(SEXP task, SEXP model, SEXP keys, SEXP values, SEXP arrays) {
   SEXP options = PROTECT(options_new(keys, values, arrays));
@@ -81,7 +83,9 @@ SEXP shim_trainer_model(SEXP handle) {
   return out;
 }
 
-SEXP shim_trainer_task(SEXP handle) { return task_of(handle); }
+SEXP shim_trainer_task(SEXP handle) {
+  return task_of(handle);
+}
 
 /* The values that hold for the options `keys`, as texts. */
 SEXP shim_trainer_options(SEXP handle, SEXP keys) {

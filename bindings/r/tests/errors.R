@@ -55,6 +55,7 @@ file <- tempfile()
 saveRDS(run, file)
 ghost <- readRDS(file)
 stopifnot(identical(as.data.frame(ghost), as.data.frame(run)), any(grepl("step 2 of 2", capture.output(print(ghost)))))
+stopifnot(all(grepl("of another session", capture.output(print(ghost$model), print(ghost$trainer)))))
 stopifnot(grepl("another session", conditionMessage(failure(predict(ghost, c(0, 1))))))
 stopifnot(grepl("another session", conditionMessage(failure(lamina_continue(ghost)))))
 
