@@ -143,7 +143,6 @@ std::vector<double> Parametrisation::initial() const {
   }
 
   const auto place = [&](int index, std::vector<double> own, int64_t rows) {
-    if (index < 0) return;
     if (gaussian) {
       Random random(seed_, Purpose::weights, static_cast<uint64_t>(index));
       for (double& value : own) value = spread * random.normal();
@@ -153,17 +152,25 @@ std::vector<double> Parametrisation::initial() const {
     const std::vector<double> rotated = rotate(own, rows);
     std::copy(rotated.begin(), rotated.end(), x.begin() + tensors_[index].offset);
   };
-  const std::vector<double> lambdas(law_.triggers.size(), lambda0);
-  place(w_, tied_w(lambdas), D_);
-  std::vector<double> V(D_ * D_, 0.0), U(K_ * D_, 0.0), F(D_ * D_, 0.0);
-  for (int64_t i = 0; i < D_; ++i) V[i * D_ + i] = initial_value_scale_ * (construction_.value_skips_tau && i == N_ ? 0 : 1);
-  for (int64_t j = 0; j < K_; ++j) U[j * D_ + j] = 1;
-  if (construction_.feed_forward)
-    for (int64_t j = 0; j < D_; ++j)
-      F[N_ * D_ + j] = construction_.f_constant[j] + l * construction_.f_logit[j] + initial_value_scale_ * construction_.f_scale[j];
-  place(v_, std::move(V), D_);
-  place(u_, std::move(U), K_);
-  place(f_, std::move(F), D_);
+  // Only what is free is made: in variant full nothing grows with the square of the vocabulary.
+  if (w_ >= 0) place(w_, tied_w(std::vector<double>(law_.triggers.size(), lambda0)), D_);
+  if (v_ >= 0) {
+    std::vector<double> V(D_ * D_, 0.0);
+    for (int64_t i = 0; i < D_; ++i) V[i * D_ + i] = initial_value_scale_ * (construction_.value_skips_tau && i == N_ ? 0 : 1);
+    place(v_, std::move(V), D_);
+  }
+  if (u_ >= 0) {
+    std::vector<double> U(K_ * D_, 0.0);
+    for (int64_t j = 0; j < K_; ++j) U[j * D_ + j] = 1;
+    place(u_, std::move(U), K_);
+  }
+  if (f_ >= 0) {
+    std::vector<double> F(D_ * D_, 0.0);
+    if (construction_.feed_forward)
+      for (int64_t j = 0; j < D_; ++j)
+        F[N_ * D_ + j] = construction_.f_constant[j] + l * construction_.f_logit[j] + initial_value_scale_ * construction_.f_scale[j];
+    place(f_, std::move(F), D_);
+  }
   return x;
 }
 

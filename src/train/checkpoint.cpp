@@ -19,13 +19,15 @@ constexpr uint64_t largest_header = 1 << 26, largest_file = uint64_t{1} << 36;
 
 Json to_json(const std::map<std::string, OptionValue>& values) {
   Json json = Json::object();
-  for (const auto& [key, value] : values)
-    std::visit([&](const auto& v) {
+  for (const auto& entry : values) {
+    Json& to = json[entry.first];
+    std::visit([&to](const auto& v) {
       if constexpr (std::is_same_v<std::decay_t<decltype(v)>, double>)
-        json[key] = std::isfinite(v) ? Json(v) : Json(v > 0 ? "inf" : "-inf");  // JSON has no infinity; options read the word
+        to = std::isfinite(v) ? Json(v) : Json(v > 0 ? "inf" : "-inf");  // JSON has no infinity; options read the word
       else
-        json[key] = v;
-    }, value);
+        to = v;
+    }, entry.second);
+  }
   return json;
 }
 
@@ -166,6 +168,15 @@ Json unpack(const std::string& content, Tensors& tensors) {
   return Json::parse(header.at("__metadata__").at("run").get<std::string>());
 }
 
+int64_t integer_in(const Json& run, const char* key, int64_t least, int64_t most) {
+  const Json& value = run.at(key);
+  const bool whole = value.is_number_integer() && (value.get<double>() >= static_cast<double>(least)) &&
+                     (value.get<double>() <= static_cast<double>(most));
+  if (!whole) throw std::runtime_error("its " + std::string(key) + " is " + value.dump() + ", not an integer from " +
+                                       std::to_string(least) + " to " + std::to_string(most));
+  return value.get<int64_t>();
+}
+
 }  // namespace
 
 void Trainer::save(const std::string& path) const {
@@ -176,12 +187,18 @@ void Trainer::save(const std::string& path) const {
   run["options"] = to_json(options_.values());
   run["vocabulary"] = task_->law().vocabulary;
   run["noise"] = task_->law().noise;
+  run["length"] = task_->law().length;
+  run["triggers"] = task_->law().triggers;
   run["step"] = step_, run["recorded"] = recorded_, run["seconds"] = seconds_;
   run["probes"] = Json::array();
   for (const ProbeRow* probe : probes_) run["probes"].push_back(probe->name);
-  write_file(path, pack(run, {{"parameters", model_->parameters()},
-                              {"optimiser", optimiser_->state()},
-                              {"trajectory", trajectory_->values()}}));
+  std::string content;
+  try {
+    content = pack(run, {{"parameters", model_->parameters()}, {"optimiser", optimiser_->state()}, {"trajectory", trajectory_->values()}});
+  } catch (const Json::exception&) {
+    fail(LAMINA_E_UNSUPPORTED, "an option holds text that is not UTF-8, which a checkpoint cannot hold: rename the file");
+  }
+  write_file(path, content);
 }
 
 std::unique_ptr<Trainer> Trainer::load(const std::string& path, std::shared_ptr<const Task> task) {
@@ -196,8 +213,11 @@ std::unique_ptr<Trainer> Trainer::load(const std::string& path, std::shared_ptr<
       const TaskRow& row = find_task(name);
       task = row.create(Settings(row.options, from_json(run.at("task_settings"))));
     } else if (task->name() != name || task->law().vocabulary != run.at("vocabulary").get<int64_t>() ||
-               task->law().noise != run.at("noise").get<double>()) {
-      fail(LAMINA_E_ARGUMENT, "task is " + std::string(task->name()) + ", must be the task " + name + " of the saved run");
+               task->law().noise != run.at("noise").get<double>() || task->law().length != run.at("length").get<int64_t>() ||
+               task->law().triggers != run.at("triggers").get<std::vector<int32_t>>() ||
+               to_json(given_values(task->settings())) != run.at("task_settings")) {
+      fail(LAMINA_E_ARGUMENT, "task is another " + std::string(task->name()) + ", must be the task of the saved run, a " + name +
+                                  " of the same options and shape");
     }
     Options options = from_json(run.at("options"));
     const TaskRow* row = nullptr;
@@ -217,8 +237,13 @@ std::unique_ptr<Trainer> Trainer::load(const std::string& path, std::shared_ptr<
     trainer->model_->set_parameters(tensors.at("parameters"));
     trainer->optimiser_->set_state(state);
     trainer->trajectory_->assign(values);
-    trainer->step_ = run.at("step"), trainer->recorded_ = run.at("recorded"), trainer->seconds_ = run.at("seconds");
-    if (trainer->step_ < 0 || trainer->seconds_ < 0) throw std::runtime_error("its step is negative");
+    trainer->step_ = integer_in(run, "step", 0, trainer->settings_.integer("steps"));
+    trainer->recorded_ = integer_in(run, "recorded", -1, trainer->step_);
+    trainer->seconds_ = run.at("seconds");
+    if (!(trainer->seconds_ >= 0)) throw std::runtime_error("its seconds are negative");
+    const auto rows = trainer->trajectory_->rows();
+    if (trainer->recorded_ != (rows > 0 ? static_cast<int64_t>(trainer->trajectory_->at(rows - 1, 0)) : -1))
+      throw std::runtime_error("its last row is not of the step last recorded");
     return trainer;
   } catch (const Error&) {
     throw;

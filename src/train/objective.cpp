@@ -103,6 +103,8 @@ class FreshSamples final : public Objective {
   std::unique_ptr<CompiledPrompts> compiled_;
 };
 
+constexpr double largest_population = 1e8;  // tokens of all representative prompts
+
 // The exact law of a tied model with linear or relu attention: its loss depends on a prompt through (q, n_y, n_tau) alone, so
 // the population is a finite weighted set of representative prompts.
 class Population final : public Objective {
@@ -113,6 +115,10 @@ class Population final : public Objective {
     const CountLaw counts = count_law(law);
     const int32_t tau = static_cast<int32_t>(law.vocabulary), filler = filler_token(law);
     const int64_t most = std::ranges::max(counts.answer) + std::ranges::max(counts.noise);
+    const double tokens = 2.0 * static_cast<double>(law.triggers.size() * counts.probability.size()) * static_cast<double>(2 * most + 2);
+    if (tokens > largest_population)
+      fail(LAMINA_E_UNSUPPORTED, "data is population, but its law has " + number_text(tokens) + " tokens to enumerate, must be at most " +
+                                     number_text(largest_population) + ": fewer occurrences or triggers, or a shorter prompt; or use data=fresh");
     Prompts prompts;
     std::vector<double> weights;
     prompts.resize(static_cast<int64_t>(law.triggers.size() * counts.probability.size() * 2), 2 * most + 2);

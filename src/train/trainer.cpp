@@ -42,6 +42,18 @@ double estimated_logit(const Task& task, const Settings& settings) {
   return noise_logit(std::clamp(noisy, 0.5, count - 0.5) / count);
 }
 
+// A model reads prompts by the tokens and triggers it was made for.
+void require_same_law(const RecallLaw& model, const RecallLaw& task) {
+  const auto differ = [](const std::string& what, double of_model, double of_task) {
+    fail(LAMINA_E_ARGUMENT, "model is made for " + what + " " + number_text(of_model) + ", must be made for the task's " + number_text(of_task));
+  };
+  if (model.vocabulary != task.vocabulary)
+    differ("vocabulary", static_cast<double>(model.vocabulary), static_cast<double>(task.vocabulary));
+  if (model.triggers != task.triggers)
+    differ("other triggers, in number", static_cast<double>(model.triggers.size()), static_cast<double>(task.triggers.size()));
+  if (model.noise != task.noise) differ("noise", model.noise, task.noise);
+}
+
 std::vector<OptionRow> all_rows() {
   std::vector<OptionRow> all(rows.begin(), rows.end());
   for (const OptionRow& row : optimiser_options()) all.push_back(row);
@@ -63,12 +75,11 @@ Trainer::Trainer(std::shared_ptr<const Task> task, const Model* model, const Opt
     : task_(std::move(task)), options_(options), settings_(all_rows(), options, defaults_of(*task_)),
       team_(static_cast<int>(settings_.integer("threads"))) {
   model_ = model ? model->clone() : make_model(*task_, Settings(model_options(), options, defaults_of(*task_)));
-  if (model_->law().vocabulary != task_->law().vocabulary)
-    fail(LAMINA_E_ARGUMENT, "model: made for a vocabulary of " + std::to_string(model_->law().vocabulary) + ", the task has " +
-                                std::to_string(task_->law().vocabulary));
+  require_same_law(model_->law(), task_->law());
   if (settings_.is("optimiser", "sgd") && settings_.is("data", "fixed") && settings_.integer("batch") == 0)
     fail(LAMINA_E_OPTION, "batch is 0, must be at least 1 for optimiser=sgd on a fixed set; or use optimiser=gd");
-  if (settings_.is("data", "fixed") && settings_.is("estimate_noise", "yes") && task_->law().noise > 0 &&
+  // A model of the host's keeps the noise logit that it came with.
+  if (!model && settings_.is("data", "fixed") && settings_.is("estimate_noise", "yes") && task_->law().noise > 0 &&
       task_->law().length > 0 && model_->has_tensor("noise_logit"))
     model_->tensor("noise_logit")[0] = estimated_logit(*task_, settings_);
   objective_ = make_objective(task_, *model_, settings_, team_);
@@ -151,7 +162,7 @@ void Trainer::record(const Loss& loss) {
 
 lamina_status Trainer::run(int64_t steps) {
   const int64_t all = settings_.integer("steps");
-  const int64_t last = steps == 0 ? all : std::min(all, step_ + std::min(steps, all));
+  const int64_t last = steps == 0 ? all : step_ + std::min(steps, std::max<int64_t>(0, all - step_));
   const Clock::time_point start = Clock::now();
   const double before = seconds_;
   const int64_t first = step_;
