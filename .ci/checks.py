@@ -18,12 +18,11 @@ STRICT = "-Dwerror=true"  # in .ci/run a warning is an error
 FUZZ = os.environ.get("LAMINA_FUZZ", "10000")
 LAMINA = "build/bindings/cli/lamina"
 TABLE_MARK, TABLE_SCRIPT = "<!-- table: .ci/table -->", ".ci/table"
-# Which programs run with a set forced: all that train little, where one number is computed at a time; fewer still in an emulator.
+# Which programs run with a set forced: all that train little, where one number is computed at a time; those that run on an emulated Nehalem
+# are tests of their own (golden_*_nehalem, rule_nehalem).
 VECTOR = r"(?!figures_learning|attention_fuzz).*"
 PORTABLE = r"base|kernels|optimiser|model|train|task|capi.*|figures_population|attention_(oracle|misuse|memory)"
-EMULATED = r"base|optimiser|capi|capi_(guard|layout|struct|null)|figures_population"
 SANITISED = r"base|kernels|optimiser|model|train|task|capi.*|figures_population|attention_(oracle|misuse)"
-THREADED = r"base|capi|train|capi_.*"
 # Every report of a sanitizer ends the program.
 SANITIZED = {"ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=1:abort_on_error=0",
              "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1", "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1"}
@@ -94,15 +93,6 @@ def instruction_sets(report):
             report.skip(name, "this build or this CPU does not have it")
 
 
-def nehalem(report):
-    """An x86-64 CPU without AVX: nothing but the reference may run, and nothing may stop with an illegal instruction."""
-    if not shutil.which("qemu-x86_64"):
-        report.skip("nehalem", "qemu-x86_64 is not installed")
-        return
-    report.meson_tests("nehalem", "build", ["--wrapper", "qemu-x86_64 -cpu Nehalem", "--timeout-multiplier", "10",
-                                              *(t for t in engine_tests("build") if re.fullmatch(EMULATED, t))], 20 * MINUTE)
-
-
 def sanitized(report, kind, folder, names):
     options = ["--buildtype=debugoptimized", STRICT, f"-Db_sanitize={kind}", "-Db_lundef=false"]
     if build(report, folder, options):
@@ -144,11 +134,9 @@ def full(report):
     report.stage("R CMD check", packages.r_check, report)
     report.stage("README table", readme_table, report)
     report.stage("instruction sets", instruction_sets, report)
-    report.stage("Nehalem", nehalem, report)
     report.stage("fuzz", long_fuzzing, report)
     report.stage("clang", clang, report)
     report.stage("ASan and UBSan", sanitized, report, "address,undefined", "build-asan", SANITISED)
-    report.stage("TSan", sanitized, report, "thread", "build-tsan", THREADED)
 
 
 def main():
