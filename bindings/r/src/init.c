@@ -4,6 +4,7 @@
 #include <R_ext/Rdynload.h>
 #include <R_ext/Visibility.h>
 
+/* void (*)(void) is the type that compilers let stand for every function. */
 #define ROUTINE(name, arguments) \
   { #name, (DL_FUNC)&name, arguments }
 
