@@ -17,7 +17,7 @@ static struct view view_of(SEXP array, SEXPTYPE type, const int* place, const ch
   int64_t extent[4] = {1, 1, 1, 1}, stride[4], step = 1;
   SEXP dim = Rf_getAttrib(array, R_DimSymbol);
   view.rank = dim == R_NilValue ? 1 : (int)XLENGTH(dim);
-  if (TYPEOF(array) != type) Rf_error("%s must be an array of %s", what, type == RAWSXP ? "bytes" : "numbers");
+  if ((SEXPTYPE)TYPEOF(array) != type) Rf_error("%s must be an array of %s", what, type == RAWSXP ? "bytes" : "numbers");
   if (view.rank > 4) Rf_error("%s has %d dimensions, must have at most 4", what, view.rank);
   for (int r = 0; r < 4; ++r) {
     if (r < view.rank) extent[r] = dim == R_NilValue ? (int64_t)XLENGTH(array) : INTEGER(dim)[r];
