@@ -1,6 +1,6 @@
 """The stages of .ci/test (quick) and .ci/run (full), in order.
 
-usage: checks.py quick|full [SECONDS]     SECONDS: what installing packages took
+usage: checks.py quick|full|extra [SECONDS]     SECONDS: what installing packages took
 """
 import glob
 import json
@@ -129,23 +129,28 @@ def long_fuzzing(report):
 
 
 def full(report):
+    quick(report)
+    report.stage("README table", readme_table, report)
+    report.stage("clang", clang, report)
+
+
+def extra(report):
+    """Longer checks beside .ci/run, for a quiet machine: python3 .ci/checks.py extra."""
     quick(report, [STRICT])
     report.stage("long figures", slow_figures, report)
     report.stage("R CMD check", packages.r_check, report)
-    report.stage("README table", readme_table, report)
     report.stage("instruction sets", instruction_sets, report)
     report.stage("fuzz", long_fuzzing, report)
-    report.stage("clang", clang, report)
     report.stage("ASan and UBSan", sanitized, report, "address,undefined", "build-asan", SANITISED)
 
 
 def main():
-    if len(sys.argv) < 2 or sys.argv[1] not in ("quick", "full"):
+    if len(sys.argv) < 2 or sys.argv[1] not in ("quick", "full", "extra"):
         sys.exit(__doc__)
     os.chdir(ROOT)
-    report = Report(85 * MINUTE if sys.argv[1] == "full" else 30 * MINUTE)
+    report = Report(30 * MINUTE if sys.argv[1] == "quick" else 85 * MINUTE)
     report.note_time("packages", float(sys.argv[2]) if len(sys.argv) > 2 else 0.0)
-    (full if sys.argv[1] == "full" else quick)(report)
+    {"quick": quick, "full": full, "extra": extra}[sys.argv[1]](report)
     sys.exit(report.finish())
 
 

@@ -133,7 +133,10 @@ cotangent(name, array, like, dimensions) =
 const ALSO = (lse = WITH_LSE, weights = WITH_WEIGHTS, scores = WITH_SCORES)
 
 # lse has no first dimension; in C it has a last one of 1.
-row_place(name, row) = place(name, reshape(row, 1, size(row)...))
+function row_place(name, row)
+    at = place(name, row)  # (0, batch, head, query)
+    return Strided(at.data, (at.stride[2], at.stride[3], at.stride[4], 0))
+end
 
 """
     attention(q, k, v; causal = false, map = :softmax, normaliser = :default, scale = nothing, bias = nothing, mask = nothing,

@@ -3,6 +3,10 @@
 const ABI = 0  # the major version of the binary interface that structs.jl describes
 const LIBRARY = Ref{Ptr{Cvoid}}(C_NULL)
 
+# Not RTLD_DEEPBIND, which is Libdl's default: where Julia has a libunwind of its own, as Debian's has, a library so opened raises
+# C++ exceptions by that and resumes them by libgcc, and the process aborts.
+const FLAGS = Libdl.RTLD_NOW | Libdl.RTLD_LOCAL
+
 symbol(name::Symbol) = Libdl.dlsym(LIBRARY[], name)
 
 library_file() = "liblamina." * (Sys.isapple() ? "$ABI.$(Libdl.dlext)" : "$(Libdl.dlext).$ABI")
@@ -19,14 +23,14 @@ function load_library()
     path = get(ENV, "LAMINA_LIBRARY", "")
     # What the user has named is what is meant: no other library in its stead.
     isempty(path) || return open_library(path)
-    handle = Libdl.dlopen(library_file(); throw_error = false)
+    handle = Libdl.dlopen(library_file(), FLAGS; throw_error = false)
     handle === nothing || return checked_library(library_file(), handle)
     folder = pkg_config_folder()
     isempty(folder) || return open_library(joinpath(folder, library_file()))
     error("Lamina: the library $(library_file()) was not found. Install it, or set ENV[\"LAMINA_LIBRARY\"] to its path")
 end
 
-open_library(path) = checked_library(path, Libdl.dlopen(path))
+open_library(path) = checked_library(path, Libdl.dlopen(path, FLAGS))
 
 function checked_library(path, handle)
     abi = ccall(Libdl.dlsym(handle, :lamina_abi), Int32, ())
