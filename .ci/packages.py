@@ -100,7 +100,7 @@ def python_package(report):
         report.skip("python", "there is no package in bindings/python")
         return
     source, place = fresh("python", "bindings/python"), fresh("python-venv")
-    if not report.command("python: venv", ["python3", "-m", "venv", "--system-site-packages", place], 2 * MINUTE):
+    if not report.command("python: venv", ["/usr/bin/python3", "-m", "venv", "--system-site-packages", place], 2 * MINUTE):
         return
     python = f"{place}/bin/python"
     pip = [python, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation", source]
