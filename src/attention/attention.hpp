@@ -15,10 +15,18 @@
 // A block is a few queries; a tile is a block against a chunk of keys. A tile is stored key by key: element (j, i) stands at
 // j * stride + i, so that rows of Q^T are what the product reads in vectors, and a query is one lane of every vector.
 //
-// Order of summation (the bits): Q K and dO V over features ascending, one chain of fma; row sums in 16 virtual lanes inside a
-// chunk of keys (key j in lane j mod 16, then a tree), then over chunks ascending; P V summed inside a chunk, then over chunks;
-// dQ over keys, dK and dV over (head of the group, query) ascending, one chain each. Blocks and chunks depend on the element
-// type alone, so no bit depends on the batch, the strides, the threads or the instruction set.
+// Arithmetic and order of summation (the bits), all in the element type; [x] is x rounded, chunks are 256 keys (f32), 128
+// (f64):
+//   c = [scale log2 e] for softmax, [scale] else;  unit = [log2 e] or 1;  q = [c Q]
+//   t[i,j] = fma(bias, unit, chain of fma(q[i,f], K[j,f], .) from 0, f ascending): S log2 e for softmax, S else
+//   m = max of t over the chunks so far (-inf read as 0);  p = exp2([t - m]) or w(t);  when m grows from m_old: factor =
+//   exp2([m_old - m]) multiplies the sum and o
+//   sum = [sum + ((l0 + l2) + (l1 + l3))] chunk by chunk, l_k = sum of p over keys j = k mod 4 of the chunk, ascending
+//   o = fma(o, factor, chain of fma(p, V, .) from 0 over the chunk's keys, ascending); the first chunk: the chain
+//   softmax: O = [o [1 / sum]], P = [p [1 / sum]], lse = m ln 2 + log sum, S = [t ln 2]; linear, relu: O = [o / N], P = [p / N]
+//   G: chain over f ascending, then + dP; sum_j P G as sum, by fma(p, G, .) in each lane; dQ over keys, dK and dV over (head of
+//   the group, query) ascending, one chain each
+// Chunks depend on the element type alone, so no bit depends on the batch, the strides, the threads or the instruction set.
 #pragma once
 #include <cstddef>
 #include <cstdint>

@@ -72,7 +72,7 @@ struct Queries {
   Matrix<T> d_bias;
   Rows<T> q, d_o;
 
-  // 1. Q^T [d, stride], dO^T [d_v, stride], and their rows
+  // 1. (c Q)^T [d, stride], dO^T [d_v, stride], and their rows
   Queries(const Call<T>& call, const Scratch<T>& w, int64_t b_, int64_t h_, int64_t index_)
       : b(b_),
         h(h_),
@@ -83,8 +83,10 @@ struct Queries {
         d_weights(attention::head<T>(call.arrays.d_weights, b, h)),
         d_bias(attention::head<T>(call.arrays.d_bias, b, h)) {
     const Matrix<const T> cotangent = attention::head<T>(call.arrays.d_o, b, h);
-    call.step.transpose(block.rows, call.plan.d, head.q.at(block.i0), head.q.row, head.q.col, w.q_t, block.stride);
-    call.step.transpose(block.rows, call.plan.d_v, cotangent.at(block.i0), cotangent.row, cotangent.col, w.do_t, block.stride);
+    call.step.transpose(block.rows, call.plan.d, call.query_factor, head.q.at(block.i0), head.q.row, head.q.col, w.q_t,
+                        block.stride);
+    call.step.transpose(block.rows, call.plan.d_v, T(1), cotangent.at(block.i0), cotangent.row, cotangent.col, w.do_t,
+                        block.stride);
     q = contiguous(head.q, block.i0, block.rows, call.plan.d, w.q);
     d_o = contiguous(cotangent, block.i0, block.rows, call.plan.d_v, w.d_o);
   }
@@ -114,7 +116,7 @@ class Backward {
     for_each_tile(x, [&](Tile<T>& tile) {
       if (!kept) recompute(x, tile, plan_.normaliser == Normaliser::none ? w_.seen : nullptr);
       gradient(x, tile);
-      if (x.d_bias) put_tile(x.d_bias, x.block, tile, tile.g);
+      if (x.d_bias) put_tile(x.d_bias, x.block, tile, tile.g, T(1));
       if (plan_.by_head) add_keys(x, tile, tile.j0);
       // 4. dQ += dS K
       const Rows<T> k = contiguous(x.head.k, tile.j0, tile.keys, plan_.d, w_.k);
@@ -173,14 +175,14 @@ class Backward {
       call_.step.scale_add(tile.keys, stride, nullptr, d_weights, stride, tile.g, stride);
   }
 
-  // S, for softmax exp(S - m) in its place, and G of a tile.
+  // t, for softmax exp2(t - m) in its place, and G of a tile.
   void recompute(const Queries<T>& x, Tile<T>& tile, int64_t* seen) {
     score_tile(x, tile, w_.m_any, seen);
     if (softmax()) call_.step.softmax(tile.keys, x.block.stride, w_.m, tile.s, w_.sum_any);
     cotangent(x, tile);
   }
 
-  // 2b. m = max_j S;  N = sum_j P;  D = sum_j P G / N. Returns whether all tiles are left in memory as recompute() makes them.
+  // 2b. m = max_j t;  N = sum_j P;  D = sum_j P G / N. Returns whether all tiles are left in memory as recompute() makes them.
   bool statistics(const Queries<T>& x);
 
   // 3. P, and dS = P (G - D + dlse) or w'(S) (G - D) / N

@@ -26,8 +26,15 @@ struct Call {
   const kernels::Table<T>& kernel;
   const kernels::AttentionTable<T>& step;
 
+  T query_factor;  // of Q in the scores: t = S log2 e for softmax, else S
+  T unit;          // t of S = 1
+
   Call(const Plan& p, const lamina_attention_arrays& a)
-      : plan(p), arrays(a), kernel(p.isa->table<T>()), step(p.isa->table<T>().attention) {}
+      : plan(p), arrays(a), kernel(p.isa->table<T>()), step(p.isa->table<T>().attention) {
+    const double log2_e = 0x1.71547652b82fep+0;
+    query_factor = static_cast<T>(p.map == kernels::Map::softmax ? p.scale * log2_e : p.scale);
+    unit = static_cast<T>(p.map == kernels::Map::softmax ? log2_e : 1);
+  }
 
   Band band(int64_t b) const {
     if (!plan.has(LAMINA_WITH_LENGTHS)) return {plan, plan.L_q, plan.L_k};
@@ -71,7 +78,7 @@ struct Block {
 template <class T>
 struct Tile {
   int64_t j0, keys;
-  T* s;  // S, then P
+  T* s;  // t, then P
   T* g;  // backward: G, then dS
   uint16_t* visible_room;
   const uint16_t* visible;  // nullptr: every query sees every key
@@ -112,8 +119,8 @@ void find_visible(const Head<T>& head, const Block& block, Tile<T>& tile, const 
   }
 }
 
-// S = scale Q K^T + bias over the visible keys, -inf elsewhere; m is the running maximum. q_t: Q^T of the block [d, stride];
-// bias_room: one tile.
+// t = (c Q) K^T + unit bias over the visible keys, -inf elsewhere; m is the running maximum. q_t: (c Q)^T of the block
+// [d, stride]; bias_room: one tile.
 template <class T>
 void score(const Call<T>& call, const Head<T>& head, const Block& block, const T* q_t, T* bias_room, Tile<T>& tile, T* m,
            int64_t* seen) {
@@ -122,14 +129,14 @@ void score(const Call<T>& call, const Head<T>& head, const Block& block, const T
                    false);
   const T* bias = tile_of_input(call, head.bias, block, tile, bias_room);
   find_visible(head, block, tile, bias, seen);
-  call.step.score(tile.keys, stride, static_cast<T>(call.plan.scale), bias, tile.visible, tile.s, m);
+  call.step.score(tile.keys, stride, bias, call.unit, tile.visible, tile.s, m);
 }
 
 // The part of an input [query, key] that belongs to a tile, in the tile's layout; nullptr if it is absent.
 template <class T>
 const T* tile_of_input(const Call<T>& call, const Matrix<const T>& x, const Block& block, const Tile<T>& tile, T* room) {
   if (!x) return nullptr;
-  call.step.transpose(block.rows, tile.keys, x.at(block.i0, tile.j0), x.row, x.col, room, block.stride);
+  call.step.transpose(block.rows, tile.keys, T(1), x.at(block.i0, tile.j0), x.row, x.col, room, block.stride);
   return room;
 }
 
@@ -182,11 +189,11 @@ void put_rows(const Matrix<T>& x, int64_t first_row, int64_t rows, int64_t cols,
   for (int64_t i = 0; i < rows; ++i)
     for (int64_t f = 0; f < cols; ++f) *x.at(first_row + i, f) = factor * y[i * y_row + f];
 }
-// A tile into an output [query, key].
+// factor times a tile into an output [query, key].
 template <class T>
-void put_tile(const Matrix<T>& x, const Block& block, const Tile<T>& tile, const T* values) {
+void put_tile(const Matrix<T>& x, const Block& block, const Tile<T>& tile, const T* values, T factor) {
   for (int64_t i = 0; i < block.rows; ++i)
-    for (int64_t j = 0; j < tile.keys; ++j) *x.at(block.i0 + i, tile.j0 + j) = values[j * block.stride + i];
+    for (int64_t j = 0; j < tile.keys; ++j) *x.at(block.i0 + i, tile.j0 + j) = factor * values[j * block.stride + i];
 }
 
 // body(item, slot) for every item; several items a chunk where each is little work. No chunking changes a bit.

@@ -1,5 +1,7 @@
 // Attention forward: one block of queries at a time, one chunk of keys after the other, with a running maximum and sum. No
 // matrix [L_q, L_k] exists unless it is an output.
+#include <cmath>
+
 #include "attention/call.hpp"
 
 namespace lamina::attention {
@@ -35,18 +37,30 @@ struct Scratch {
 };
 
 template <class T>
+inline constexpr T ln2 = static_cast<T>(0x1.62e42fefa39efp-1);
+
+// m ln 2 + rest, with ln 2 in two parts.
+template <class T>
+T natural(T m, T rest) {
+  constexpr T high = static_cast<T>(sizeof(T) == 4 ? 0x1.62e42ep-1 : 0x1.62e42fefa39efp-1);
+  constexpr T low = static_cast<T>(sizeof(T) == 4 ? 0x1.efa39ep-25 : 0x1.abc9e3b39803fp-56);
+  return std::fma(m, high, std::fma(m, low, rest));
+}
+
+template <class T>
 size_t scratch_bytes(const Plan& plan) {
   Carver carver;
   Scratch<T>(plan, carver);
   return carver.bytes();
 }
 
-// N_i of every query, in place of the sum, such that O = o / N: 1 where the output is 0 whatever o is, and then o = 0.
+// N_i (softmax: 1/N_i) of every query, in place of the sum: 1 where the output is 0 whatever o is, and then o = 0.
 template <class T>
 void finish_divisor(const Plan& plan, const Block& block, Scratch<T>& w) {
   for (int64_t i = 0; i < block.rows; ++i) {
     if (plan.normaliser == Normaliser::visible) w.sum[i] = static_cast<T>(w.seen[i]);
     const bool dead = w.seen[i] == 0 || (plan.map == Map::relu && plan.normaliser == Normaliser::row_sum && w.sum[i] == 0);
+    if (plan.map == Map::softmax) w.sum[i] = 1 / w.sum[i];
     if (plan.normaliser == Normaliser::none || dead) w.sum[i] = 1;
     if (dead) std::fill_n(w.o + i * padded(plan.d_v), plan.d_v, T(0));
   }
@@ -56,19 +70,20 @@ void finish_divisor(const Plan& plan, const Block& block, Scratch<T>& w) {
 template <class T>
 void write_weights(const Call<T>& call, const Head<T>& head, const Block& block, Scratch<T>& w, const Matrix<T>& weights) {
   const Plan& plan = call.plan;
+  const bool softmax = plan.map == Map::softmax;
   for (int64_t j0 = block.first; j0 < block.last; j0 += plan.key_chunk) {
     Tile<T> tile(plan, head.band, j0, w.s, nullptr, w.visible);
     score<T>(call, head, block, w.q_t, w.bias, tile, w.m_old, nullptr);
-    if (plan.map == Map::softmax)
+    if (softmax)
       call.step.softmax(tile.keys, block.stride, w.m, tile.s, w.factor);
     else
       call.step.map(plan.map, tile.keys, block.stride, tile.visible, tile.s, tile.s, nullptr);
     for (int64_t j = 0; j < tile.keys; ++j)
       for (int64_t i = 0; i < block.rows; ++i) {
         const int64_t at = j * block.stride + i;
-        tile.s[at] = tile.visible && !tile.visible[at] ? T(0) : tile.s[at] / w.sum[i];
+        tile.s[at] = tile.visible && !tile.visible[at] ? T(0) : softmax ? tile.s[at] * w.sum[i] : tile.s[at] / w.sum[i];
       }
-    put_tile(weights, block, tile, tile.s);
+    put_tile(weights, block, tile, tile.s, T(1));
   }
 }
 
@@ -83,8 +98,8 @@ void forward_block(const Call<T>& call, Scratch<T> w, int64_t b, int64_t h, int6
   if (scores) fill(scores, block.i0, block.planned, plan.L_k, -infinity<T>);
   if (weights) fill(weights, block.i0, block.planned, plan.L_k, T(0));
 
-  // 1. Q^T [d, stride]
-  call.step.transpose(block.rows, plan.d, head.q.at(block.i0), head.q.row, head.q.col, w.q_t, block.stride);
+  // 1. (c Q)^T [d, stride]
+  call.step.transpose(block.rows, plan.d, call.query_factor, head.q.at(block.i0), head.q.row, head.q.col, w.q_t, block.stride);
   std::fill_n(w.m, block.stride, -infinity<T>);
   std::fill_n(w.sum, block.stride, T(0));
   std::fill_n(w.seen, block.stride, 0);
@@ -92,18 +107,18 @@ void forward_block(const Call<T>& call, Scratch<T> w, int64_t b, int64_t h, int6
   bool started = false;
   for (int64_t j0 = block.first; j0 < block.last; j0 += plan.key_chunk) {
     Tile<T> tile(plan, head.band, j0, w.s, nullptr, w.visible);
-    // 2. S = scale Q K^T + bias
+    // 2. t = (c Q) K^T + unit bias
     std::copy_n(w.m, block.stride, w.m_old);
     score(call, head, block, w.q_t, w.bias, tile, w.m, w.seen);
-    if (scores) put_tile(scores, block, tile, tile.s);
-    // 3. P = exp(S - m), or the map of S; sum = sum_j P
+    if (scores) put_tile(scores, block, tile, tile.s, softmax ? ln2<T> : T(1));
+    // 3. P = exp2(t - m), or the map of S; sum = sum_j P
     if (softmax) {
       if (started) call.step.rescale(block.stride, w.m_old, w.m, w.factor, w.sum);
       call.step.softmax(tile.keys, block.stride, w.m, tile.s, w.sum);
     } else {
       call.step.map(plan.map, tile.keys, block.stride, tile.visible, tile.s, tile.s, summed ? w.sum : nullptr);
     }
-    // 4. o = o exp(m_old - m) + P V
+    // 4. o = o exp2(m_old - m) + P V
     const Rows<T> v = contiguous(head.v, j0, tile.keys, plan.d_v, w.v);
     visible_product(call, tile.visible, block.rows, plan.d_v, tile.keys, tile.s, 1, block.stride, v.data, v.row,
                     started ? w.add : w.o, o_row, false);
@@ -112,17 +127,18 @@ void forward_block(const Call<T>& call, Scratch<T> w, int64_t b, int64_t h, int6
   }
   if (!started) std::fill_n(w.o, block.rows * o_row, T(0));
 
-  // 5. lse = m + log sum;  O = o / N
+  // 5. lse = m ln 2 + log sum;  O = o / N
   if (lse) {
     call.kernel.log(block.rows, w.sum, w.factor);
-    for (int64_t i = 0; i < block.rows; ++i) *lse.at(block.i0 + i) = w.seen[i] == 0 ? -infinity<T> : w.m[i] + w.factor[i];
+    for (int64_t i = 0; i < block.rows; ++i)
+      *lse.at(block.i0 + i) = w.seen[i] == 0 ? -infinity<T> : natural(w.m[i], w.factor[i]);
     fill(lse, block.i0 + block.rows, block.planned - block.rows, 1, -infinity<T>);
   }
   finish_divisor(plan, block, w);
   if (o.col == 1) {
-    call.step.divide(block.rows, plan.d_v, w.sum, w.o, o_row, o.at(block.i0), o.row);
+    call.step.divide(block.rows, plan.d_v, softmax, w.sum, w.o, o_row, o.at(block.i0), o.row);
   } else {
-    call.step.divide(block.rows, plan.d_v, w.sum, w.o, o_row, w.o, o_row);
+    call.step.divide(block.rows, plan.d_v, softmax, w.sum, w.o, o_row, w.o, o_row);
     put_rows(o, block.i0, block.rows, plan.d_v, w.o, o_row, T(1));
   }
   fill(o, block.i0 + block.rows, block.planned - block.rows, plan.d_v, T(0));

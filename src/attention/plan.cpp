@@ -14,10 +14,11 @@ constexpr int64_t extent_limit = int64_t{1} << 40;  // so that sums of a few ext
 constexpr int32_t threads_limit = 1024;
 constexpr uint32_t all_flags = (LAMINA_WINDOW_RIGHT << 1) - 1;
 
-// Queries of a block and keys of a tile: part of the order of summation, so they depend on the element type alone.
+// Queries of a block: no bit depends on it. Keys of a tile: part of the order of summation, so a function of the element type
+// alone; a tile of either type takes 64 KiB.
 constexpr int64_t block_queries = 64;
 constexpr int64_t chunk_keys(bool f64) {
-  return f64 ? 64 : 128;
+  return f64 ? 128 : 256;
 }
 // Backward keeps all tiles of a block while they fit the second-level cache, and sums dK and dV of a whole head while they do
 // not push it out; both change what is computed twice, and no bit.
@@ -99,7 +100,8 @@ Plan::Plan(const lamina_attention_spec& spec) {
 
   left = window("window_left", spec.window_left, has(LAMINA_WINDOW_LEFT), "LAMINA_WINDOW_LEFT");
   right = window("window_right", spec.window_right, has(LAMINA_WINDOW_RIGHT), "LAMINA_WINDOW_RIGHT");
-  if (!std::isfinite(spec.scale) || (!f64 && !std::isfinite(static_cast<float>(spec.scale))))
+  const double log2_scale = softmax ? spec.scale * 0x1.71547652b82fep+0 : spec.scale;  // what Q is multiplied by
+  if (!std::isfinite(log2_scale) || (!f64 && !std::isfinite(static_cast<float>(log2_scale))))
     fail_argument("scale", spec.scale, "finite in the element type");
   if (has(LAMINA_SCALE_IS_ZERO) && spec.scale != 0) fail_argument("scale", spec.scale, "0 with LAMINA_SCALE_IS_ZERO");
   scale = spec.scale != 0 ? spec.scale : has(LAMINA_SCALE_IS_ZERO) ? 0.0 : 1 / std::sqrt(static_cast<double>(d));

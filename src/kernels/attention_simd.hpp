@@ -12,37 +12,36 @@ LAMINA_INLINE Mask<T> load_visible(const uint16_t* visible) {
   return load_counts<T>(visible) > splat(T(0));
 }
 
-// The maximum that exponents are taken relative to: a row with nothing above -inf takes 0, so that exp gives 0 and not NaN.
+// The maximum that exponents are taken relative to: a row with nothing above -inf takes 0, so that exp2 gives 0 and not NaN.
 template <class T>
 LAMINA_INLINE Batch<T> reference_point(Batch<T> m) {
   return select(m == splat(-Numbers<T>::infinity), splat(T(0)), m);
 }
 
-// Adds to sum[i] the 16 virtual lanes of term(j, i) over the keys: lane l sums keys j = l mod 16 ascending, then the tree
-// l with l + 8, + 4, + 2, + 1.
+// Adds to sum[i] the 4 lanes of term(j, i) over the keys: lane l sums keys j = l mod 4 ascending, then (0 + 2) + (1 + 3). Four
+// chains hide the latency of an addition and fit the registers of every set.
 template <class T, class Start, class Step>
 LAMINA_INLINE void sum_keys(int64_t keys, int64_t stride, T* sum, Start start, Step step) {
   for (int64_t i = 0; i < stride; i += width<T>) {
     start(i);
-    Batch<T> lane[lanes];
-    for (int l = 0; l < lanes; ++l) lane[l] = splat(T(0));
+    Batch<T> lane[4];
+    for (int l = 0; l < 4; ++l) lane[l] = splat(T(0));
     int64_t j = 0;
-    for (; j + lanes <= keys; j += lanes)
-      for (int l = 0; l < lanes; ++l) lane[l] = step(lane[l], j + l, i);
-    for (int l = 0; j + l < keys; ++l) lane[l] = step(lane[l], j + l, i);
-    for (int half = lanes / 2; half > 0; half /= 2)
-      for (int l = 0; l < half; ++l) lane[l] = lane[l] + lane[l + half];
-    store(sum + i, load(sum + i) + lane[0]);
+    for (; j + 4 <= keys; j += 4) unroll<4>([&](int l) LAMINA_INLINE_LAMBDA { lane[l] = step(lane[l], j + l, i); });
+    unroll<3>([&](int l) LAMINA_INLINE_LAMBDA {
+      if (j + l < keys) lane[l] = step(lane[l], j + l, i);
+    });
+    store(sum + i, load(sum + i) + ((lane[0] + lane[2]) + (lane[1] + lane[3])));
   }
 }
 
 template <class T>
-void attention_transpose(int64_t rows, int64_t cols, const T* x, int64_t x_row, int64_t x_col, T* y, int64_t stride) {
+void attention_transpose(int64_t rows, int64_t cols, T factor, const T* x, int64_t x_row, int64_t x_col, T* y, int64_t stride) {
   constexpr int64_t block = 16;
   for (int64_t f0 = 0; f0 < cols; f0 += block) {
     const int64_t f1 = f0 + block < cols ? f0 + block : cols;
     for (int64_t i = 0; i < rows; ++i)
-      for (int64_t f = f0; f < f1; ++f) y[f * stride + i] = x[i * x_row + f * x_col];
+      for (int64_t f = f0; f < f1; ++f) y[f * stride + i] = factor * x[i * x_row + f * x_col];
     for (int64_t f = f0; f < f1; ++f)
       for (int64_t i = rows; i < stride; ++i) y[f * stride + i] = 0;
   }
@@ -63,14 +62,14 @@ bool attention_finite(int64_t rows, int64_t cols, const T* x, int64_t x_row) {
 }
 
 template <bool with_bias, bool with_visible, class T>
-LAMINA_INLINE void score_tile(int64_t keys, int64_t stride, T scale, const T* bias, const uint16_t* visible, T* s, T* m) {
-  const Batch<T> factor = splat(scale), hidden = splat(-Numbers<T>::infinity);
+LAMINA_INLINE void score_tile(int64_t keys, int64_t stride, const T* bias, T unit, const uint16_t* visible, T* s, T* m) {
+  const Batch<T> factor = splat(unit), hidden = splat(-Numbers<T>::infinity);
   for (int64_t i = 0; i < stride; i += width<T>) {
     Batch<T> top = load(m + i);
     for (int64_t j = 0; j < keys; ++j) {
       const int64_t at = j * stride + i;
-      Batch<T> x = load(s + at) * factor;
-      if constexpr (with_bias) x = x + load(bias + at);
+      Batch<T> x = load(s + at);
+      if constexpr (with_bias) x = fma(load(bias + at), factor, x);
       if constexpr (with_visible) x = select(load_visible<T>(visible + at), x, hidden);
       store(s + at, x);
       top = greater(x, top);
@@ -79,15 +78,15 @@ LAMINA_INLINE void score_tile(int64_t keys, int64_t stride, T scale, const T* bi
   }
 }
 template <class T>
-void attention_score(int64_t keys, int64_t stride, T scale, const T* bias, const uint16_t* visible, T* s, T* m) {
+void attention_score(int64_t keys, int64_t stride, const T* bias, T unit, const uint16_t* visible, T* s, T* m) {
   if (bias && visible)
-    score_tile<true, true>(keys, stride, scale, bias, visible, s, m);
+    score_tile<true, true>(keys, stride, bias, unit, visible, s, m);
   else if (bias)
-    score_tile<true, false>(keys, stride, scale, bias, visible, s, m);
+    score_tile<true, false>(keys, stride, bias, unit, visible, s, m);
   else if (visible)
-    score_tile<false, true>(keys, stride, scale, bias, visible, s, m);
+    score_tile<false, true>(keys, stride, bias, unit, visible, s, m);
   else
-    score_tile<false, false>(keys, stride, scale, bias, visible, s, m);
+    score_tile<false, false>(keys, stride, bias, unit, visible, s, m);
 }
 
 template <class T>
@@ -96,7 +95,7 @@ void attention_softmax(int64_t keys, int64_t stride, const T* m, T* s, T* sum) {
   sum_keys(
       keys, stride, sum, [&](int64_t i) LAMINA_INLINE_LAMBDA { point = reference_point(load(m + i)); },
       [&](Batch<T> lane, int64_t j, int64_t i) LAMINA_INLINE_LAMBDA {
-        const Batch<T> p = exp(load(s + j * stride + i) - point);
+        const Batch<T> p = exp2(load(s + j * stride + i) - point);
         store(s + j * stride + i, p);
         return lane + p;
       });
@@ -128,7 +127,7 @@ void attention_map(Map map, int64_t keys, int64_t stride, const uint16_t* visibl
 template <class T>
 void attention_rescale(int64_t stride, const T* m_old, const T* m, T* factor, T* sum) {
   for (int64_t i = 0; i < stride; i += width<T>) {
-    const Batch<T> f = exp(load(m_old + i) - reference_point(load(m + i)));
+    const Batch<T> f = exp2(load(m_old + i) - reference_point(load(m + i)));
     store(factor + i, f);
     store(sum + i, load(sum + i) * f);
   }
@@ -158,9 +157,13 @@ void attention_scale_add(int64_t rows, int64_t cols, const T* factor, const T* x
 }
 
 template <class T>
-void attention_divide(int64_t rows, int64_t cols, const T* divisor, const T* x, int64_t x_row, T* y, int64_t y_row) {
-  each_row(rows, cols, x, x_row, y, y_row,
-           [&](int64_t i, Batch<T> value, Batch<T>) LAMINA_INLINE_LAMBDA { return value / splat(divisor[i]); });
+void attention_divide(int64_t rows, int64_t cols, bool inverse, const T* n, const T* x, int64_t x_row, T* y, int64_t y_row) {
+  if (inverse)
+    each_row(rows, cols, x, x_row, y, y_row,
+             [&](int64_t i, Batch<T> value, Batch<T>) LAMINA_INLINE_LAMBDA { return value * splat(n[i]); });
+  else
+    each_row(rows, cols, x, x_row, y, y_row,
+             [&](int64_t i, Batch<T> value, Batch<T>) LAMINA_INLINE_LAMBDA { return value / splat(n[i]); });
 }
 
 template <class T>

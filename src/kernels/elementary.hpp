@@ -1,4 +1,5 @@
-// exp, log, log1p and expm1 of a Batch: lamina's own, so that the bits depend neither on the CPU nor on the C library. Made of
+// exp, exp2, log, log1p and expm1 of a Batch: lamina's own, so that the bits depend neither on the CPU nor on the C library.
+// Made of
 // +, -, *, /, fma, comparison and bit operations only. At most 2 units in the last place from the truth (tests/kernels).
 #pragma once
 #include "kernels/veneer.hpp"
@@ -6,8 +7,9 @@
 namespace lamina::kernels {
 namespace {
 
-// exp_series: P in e^r = 1 + r + r^2 P(r), |r| <= ln(2)/2; log_series: R in log((1+s)/(1-s)) = 2s + s^3 R(s^2), m = (1+s)/(1-s)
-// in [sqrt(1/2), sqrt(2)]; Chebyshev fits, rounded. ln2_high has trailing zeros enough for exact products with any exponent.
+// exp2_series: 2^r = 1 + r P(r), |r| <= 1/2 (Remez, for the relative error); exp_series: P in e^r = 1 + r + r^2 P(r), |r| <=
+// ln(2)/2; log_series: R in log((1+s)/(1-s)) = 2s + s^3 R(s^2), m = (1+s)/(1-s) in [sqrt(1/2), sqrt(2)]; Chebyshev fits,
+// rounded. ln2_high has trailing zeros enough for exact products with any exponent.
 template <class T>
 struct Numbers;
 template <>
@@ -22,6 +24,11 @@ struct Numbers<double> {
                                           0x1.11111111100dcp-7,  0x1.6c16c16c162d4p-10, 0x1.a01a01abe7fe1p-13,
                                           0x1.a01a01a6d889cp-16, 0x1.71de0231960ebp-19, 0x1.27e4db646b17ep-22,
                                           0x1.af4de97ca4194p-26, 0x1.1f730349868cep-29};
+  static constexpr double exp2_lowest = -1022;
+  static constexpr double exp2_series[] = {0x1.62e42fefa39f3p-1,  0x1.ebfbdff82c598p-3,  0x1.c6b08d7048f31p-5,
+                                           0x1.3b2ab6fba1e1cp-7,  0x1.5d87fe7bbbe07p-10, 0x1.4309130961163p-13,
+                                           0x1.ffcbee3b0af8cp-17, 0x1.62bfd49ed0adfp-20, 0x1.b54167a0b9061p-24,
+                                           0x1.e605f979c7a5dp-28, 0x1.c0638527edf34p-32};
   static constexpr double log_series[] = {0x1.5555555555558p-1, 0x1.99999999952d7p-2, 0x1.2492492df281ap-2,
                                           0x1.c71c62e3f11e6p-3, 0x1.7462b51cb66b1p-3, 0x1.39fe51a7c18f9p-3,
                                           0x1.2b5900de53b32p-3};
@@ -37,6 +44,9 @@ struct Numbers<float> {
   static constexpr float smallest = 0x1p-126f, tiny = 0x1p-25f, infinity = __builtin_inff(), nan = __builtin_nanf("");
   static constexpr float exp_series[] = {0x1.000000p-1f, 0x1.555556p-3f,  0x1.5554eap-5f,
                                          0x1.1110e0p-7f, 0x1.6d4324p-10f, 0x1.a124f2p-13f};
+  static constexpr float exp2_lowest = -126;
+  static constexpr float exp2_series[] = {0x1.62e432p-1f, 0x1.ebfbe2p-3f,  0x1.c6ae72p-5f,
+                                          0x1.3b270ep-7f, 0x1.5f7276p-10f, 0x1.470b4ap-13f};
   static constexpr float log_series[] = {0x1.555556p-1f, 0x1.9999ecp-2f, 0x1.245c40p-2f, 0x1.ddcf72p-3f};
   static constexpr uint32_t one = 0x3f800000, sqrt_half = 0x3f3504f3, integer = 0x4b000000;
 };
@@ -74,6 +84,25 @@ LAMINA_INLINE Batch<T> exp(Batch<T> x) {
   y = select(x == x, y, x);
 #endif
   return select(x < splat(N::exp_lowest), splat(T(0)), y);
+}
+
+// 2^x = 2^n 2^r, n the integer nearest to x: r is exact. For results that are finite, or NaN, as those of a softmax
+// are. One chain of fma: neighbouring batches hide its latency, and nothing is spent on powers of r.
+template <class T>
+LAMINA_INLINE Batch<T> exp2(Batch<T> x) {
+  using N = Numbers<T>;
+  constexpr int top = sizeof(N::exp2_series) / sizeof(T) - 1;
+  const Batch<T> shifted = x + splat(N::shift);
+  const Batch<T> n = shifted - splat(N::shift);
+  const Batch<T> r = x - n;
+  Batch<T> p = splat(N::exp2_series[top]);
+  unroll<top>([&](int i) LAMINA_INLINE_LAMBDA { p = fma(p, r, splat(N::exp2_series[top - 1 - i])); });
+  p = fma(p, r, splat(T(1)));
+#if defined(LAMINA_X86) && defined(__AVX512F__)
+  return {native_scale_above(reg(p), reg(n), reg(x), reg(splat(N::exp2_lowest)))};
+#else
+  return select(x < splat(N::exp2_lowest), splat(T(0)), select(x == x, scale(p, shifted), x));
+#endif
 }
 
 // expm1(x) = 2^n e^r - 1 = 2 (h r + (h - 1/2) + h r^2 P(r)), h = 2^(n-1), with r in two parts.
@@ -171,6 +200,10 @@ LAMINA_INLINE void map_row(int64_t n, const T* x, T* y, Function f) {
 template <class T>
 void exp_row(int64_t n, const T* x, T* y) {
   map_row(n, x, y, [](Batch<T> z) LAMINA_INLINE_LAMBDA { return exp(z); });
+}
+template <class T>
+void exp2_row(int64_t n, const T* x, T* y) {
+  map_row(n, x, y, [](Batch<T> z) LAMINA_INLINE_LAMBDA { return exp2(z); });
 }
 template <class T>
 void log_row(int64_t n, const T* x, T* y) {

@@ -89,6 +89,14 @@ LAMINA_INLINE __m512d native_scale(__m512d x, __m512d n) {
   return _mm512_scalef_pd(x, n);
 }
 
+// The same, but 0 where x < lowest.
+LAMINA_INLINE __m512 native_scale_above(__m512 p, __m512 n, __m512 x, __m512 lowest) {
+  return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(x, lowest, _CMP_NLT_UQ), p, n);
+}
+LAMINA_INLINE __m512d native_scale_above(__m512d p, __m512d n, __m512d x, __m512d lowest) {
+  return _mm512_maskz_scalef_pd(_mm512_cmp_pd_mask(x, lowest, _CMP_NLT_UQ), p, n);
+}
+
 LAMINA_INLINE __m512 native_counts(const uint16_t* p, float) {
   return _mm512_cvtepi32_ps(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
 }

@@ -2,7 +2,7 @@
 // (kernels_simd.hpp) is compiled once per instruction set; the bits are the same for all of them, because
 //   - a matrix product is, for each element of C, one chain of fused multiply-adds over k ascending;
 //   - a sum over a row goes into 16 virtual lanes (element i into lane i mod 16), then a fixed tree (sum16);
-//   - exp, log, log1p, expm1 are lamina's own, made of +, *, fma and bit operations, and flush results below the smallest
+//   - exp, exp2, log, log1p, expm1 are lamina's own, made of +, *, fma and bit operations, and flush results below the smallest
 //     normal number to 0.
 // Kernels know nothing else: no allocation, no threads, no containers of the standard library, no exceptions.
 #pragma once
@@ -27,6 +27,7 @@ struct Table {
 
   // y[i] = f(x[i]), i < n; y may be x.
   void (*exp)(int64_t n, const T* x, T* y);
+  void (*exp2)(int64_t n, const T* x, T* y);  // x < 128 (f32), 1024 (f64), or NaN
   void (*log)(int64_t n, const T* x, T* y);
   void (*log1p)(int64_t n, const T* x, T* y);
   void (*expm1)(int64_t n, const T* x, T* y);

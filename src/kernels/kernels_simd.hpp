@@ -14,6 +14,7 @@ template <class T>
 inline constexpr Table<T> table_of_set = {
     .gemm = gemm<T>,
     .exp = exp_row<T>,
+    .exp2 = exp2_row<T>,
     .log = log_row<T>,
     .log1p = log1p_row<T>,
     .expm1 = expm1_row<T>,

@@ -1,5 +1,5 @@
-// exp, log, log1p, expm1 against libm in a wider type: at most 2 units in the last place, exact special values, and the same
-// bits from every set and from scalar_math.
+// exp, exp2, log, log1p, expm1 against libm in a wider type: at most 2 units in the last place, exact special values, and the
+// same bits from every set and from scalar_math.
 #include <cmath>
 #include <functional>
 
@@ -21,6 +21,7 @@ struct Function {
 template <class T>
 const Function<T> functions[] = {
     {"exp", &Table<T>::exp, [](long double x) { return std::exp(x); }},
+    {"exp2", &Table<T>::exp2, [](long double x) { return std::exp2(x); }},
     {"log", &Table<T>::log, [](long double x) { return std::log(x); }},
     {"log1p", &Table<T>::log1p, [](long double x) { return std::log1p(x); }},
     {"expm1", &Table<T>::expm1, [](long double x) { return std::expm1(x); }},
@@ -62,6 +63,10 @@ std::vector<T> arguments() {
     for (const T sign : {T(-1), T(1)})
       for (const T m : {T(1), std::nextafter(T(1), T(2)), std::nextafter(T(2), T(1)), T(1.4142135623730951)})
         x.push_back(sign * std::ldexp(m, e));
+  for (int k = -1080; k < 1030; ++k)  // halves of integers, where exp2 changes its power of two, and where it ends
+    for (int step = -2; step <= 2; ++step)
+      x.push_back(k * T(0.5) + step * std::numeric_limits<T>::epsilon() * std::abs(k)),
+          x.push_back(T(k) + step * std::numeric_limits<T>::epsilon() * std::abs(k));
   for (int k = 0; k < 40; ++k)  // near multiples of ln 2 / 2, and near 1
     for (int step = -3; step <= 3; ++step) {
       x.push_back(static_cast<T>(k * 0.34657359027997264) + step * std::numeric_limits<T>::epsilon());
@@ -87,6 +92,7 @@ class Elementary : public KernelTest {
       T worst_at = 0;
       for (int64_t i = 0; i < n; ++i) {
         const long double truth = f.truth(x[i]);
+        if (f.row == &Table<T>::exp2 && x[i] >= std::numeric_limits<T>::max_exponent) continue;  // outside its range
         if (std::isnan(truth)) {
           ASSERT_TRUE(std::isnan(y[i]) && std::isnan(y_reference[i])) << f.name << ' ' << x[i];
           continue;
@@ -118,6 +124,13 @@ class Elementary : public KernelTest {
     };
     for (const Function<T>& f : functions<T>) EXPECT_TRUE(std::isnan(value(table.*f.row, nan))) << f.name;
     EXPECT_TRUE(same_bits(value(table.exp, -inf), T(0)));
+    EXPECT_TRUE(same_bits(value(table.exp2, -inf), T(0)));
+    EXPECT_EQ(value(table.exp2, T(0)), 1);
+    EXPECT_EQ(value(table.exp2, T(-0.0)), 1);
+    EXPECT_EQ(value(table.exp2, std::numeric_limits<T>::lowest()), 0);
+    const T bottom = std::numeric_limits<T>::min_exponent - 1;
+    EXPECT_EQ(value(table.exp2, bottom), smallest<T>);
+    EXPECT_TRUE(same_bits(value(table.exp2, std::nextafter(bottom, -inf)), T(0)));
     EXPECT_EQ(value(table.exp, inf), inf);
     EXPECT_EQ(value(table.exp, T(0)), 1);
     EXPECT_EQ(value(table.exp, std::numeric_limits<T>::lowest()), 0);
@@ -178,13 +191,15 @@ TEST_P(Elementary, EveryLength) {
 // scalar_math has the bits of the table.
 TEST_P(Elementary, ScalarMath) {
   double (*const scalar[])(double) = {kernels::exp, kernels::log, kernels::log1p, kernels::expm1};
+  const Row<double> Table<double>::*const row[] = {&Table<double>::exp, &Table<double>::log, &Table<double>::log1p,
+                                                   &Table<double>::expm1};
   const std::vector<double> list = arguments<double>();
   for (int f = 0; f < 4; ++f)
     for (size_t i = 0; i < list.size(); i += 7) {
       double y;
-      (set->f64->*functions<double>[f].row)(1, &list[i], &y);
+      (set->f64->*row[f])(1, &list[i], &y);
       const double z = scalar[f](list[i]);
-      ASSERT_TRUE(same_bits(y, z) || (std::isnan(y) && std::isnan(z))) << functions<double>[f].name << ' ' << list[i];
+      ASSERT_TRUE(same_bits(y, z) || (std::isnan(y) && std::isnan(z))) << f << ' ' << list[i];
     }
 }
 
