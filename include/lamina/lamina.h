@@ -121,7 +121,8 @@ enum {                                                                          
   LAMINA_WITH_WEIGHTS = 1 << 5,    /* calls may ask for P and give its cotangent */
   LAMINA_WITH_SCORES = 1 << 6,     /* calls may ask for S */
   LAMINA_WINDOW_LEFT = 1 << 7,     /* window_left counts, also when it is 0 (absent: no limit to the left) */
-  LAMINA_WINDOW_RIGHT = 1 << 8     /* window_right counts, also when it is 0 (absent: no limit to the right) */
+  LAMINA_WINDOW_RIGHT = 1 << 8,    /* window_right counts, also when it is 0 (absent: no limit to the right) */
+  LAMINA_WITH_OFFSETS = 1 << 9     /* sequences of any length, packed: calls carry query_offsets and key_offsets, [batch + 1] int64 each */
 };
 
 /* Where arrays and workspaces come from; both functions or neither. allocate returns NULL when it cannot; alignment is a
@@ -142,7 +143,7 @@ typedef struct lamina_attention_spec {
   uint32_t flags;
   uint32_t reserved;                 /* 0 */
   int64_t batch, heads, kv_heads;    /* kv_heads divides heads; 0 means heads (query head h reads h * kv_heads / heads) */
-  int64_t queries, keys;             /* S_q, S_k; maxima where lengths are given */
+  int64_t queries, keys;             /* S_q, S_k; maxima where lengths or offsets are given */
   int64_t width, value_width;        /* D >= 1 of Q and K; D_v of V and O, 0 means width */
   int64_t window_left, window_right; /* visible: i + shift - left <= j <= i + shift + right, shift of the alignment; see flags */
   double scale;                      /* 0 means 1/sqrt(width) */
@@ -155,7 +156,10 @@ typedef struct lamina_attention_spec {
 LAMINA_API lamina_status lamina_attention_spec_init(lamina_attention_spec* spec, uint32_t size);
 
 /* An array with four strides in elements for [batch, head, position, feature]; 0 (broadcast) and negative are allowed on
- * inputs. For bias, mask, weights, scores the last two are [query, key]; for lse the last is unused. data NULL = absent. */
+ * inputs. For bias, mask, weights, scores the last two are [query, key]; for lse the last is unused. data NULL = absent.
+ * With LAMINA_WITH_OFFSETS sequence b stands at positions offsets[b] <= i < offsets[b+1] of one axis, and the batch stride of
+ * q, o, lse, d_o, d_lse, d_q (query_offsets) and of k, v, d_k, d_v (key_offsets) is not read: they are [H, offsets[B], feature].
+ * What is [query, key] stays [B,H,S_q,S_k], positions counted from the start of each sequence. */
 typedef struct lamina_input { const void* data; int64_t stride[4]; } lamina_input;
 typedef struct lamina_output { void* data; int64_t stride[4]; } lamina_output;
 
@@ -170,6 +174,8 @@ typedef struct lamina_attention_arrays {
   lamina_input d_o, d_lse, d_weights;         /* backward: cotangents; d_o is required, the others optional */
   lamina_output d_q, d_k, d_v, d_bias;        /* backward: each optional; written, not added to */
   double* d_scale;                            /* backward: optional, one number */
+  const int64_t* query_offsets;               /* [B+1]: with LAMINA_WITH_OFFSETS; 0 first, then ascending by at most S_q, S_k; */
+  const int64_t* key_offsets;                 /* lengths, where also given, count within these: each in 0..offsets[b+1]-offsets[b] */
 } lamina_attention_arrays;
 
 LAMINA_API lamina_status lamina_attention_arrays_init(lamina_attention_arrays* arrays, uint32_t size);

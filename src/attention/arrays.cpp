@@ -78,18 +78,22 @@ class Checker {
   void planned(const char* name, const void* data, uint32_t flag, const char* flag_name) {
     if (data && !plan_.has(flag)) fail_array(name, ".data is given, must be NULL in a plan without ", flag_name);
   }
-  void lengths(const char* name, const int64_t* values, int64_t most) {
-    if (!plan_.has(LAMINA_WITH_LENGTHS)) {
-      if (values) fail_array(name, " is given, must be NULL in a plan without LAMINA_WITH_LENGTHS");
-      return;
+  // offsets: of the same axis, checked before; nullptr: none.
+  void lengths(const char* name, const int64_t* values, int64_t most, const int64_t* offsets) {
+    if (!integers(name, values, LAMINA_WITH_LENGTHS, "LAMINA_WITH_LENGTHS", plan_.n)) return;
+    for (int64_t b = 0; b < plan_.n; ++b) {
+      const int64_t room = offsets ? offsets[b + 1] - offsets[b] : most;
+      if (values[b] < 0 || values[b] > room)
+        fail_array(name, "[", text(b), "] is ", text(values[b]), ", must be 0..", text(room));
     }
-    if (plan_.n == 0) return;
-    if (!values) fail_array(name, " is NULL, must point to ", text(plan_.n), " lengths");
-    aligned(name, values, 8);
+  }
+  void offsets(const char* name, const int64_t* values, int64_t most) {
+    if (!integers(name, values, LAMINA_WITH_OFFSETS, "LAMINA_WITH_OFFSETS", plan_.n + 1)) return;
+    if (values[0] != 0) fail_array(name, "[0] is ", text(values[0]), ", must be 0");
     for (int64_t b = 0; b < plan_.n; ++b)
-      if (values[b] < 0 || values[b] > most)
-        fail_array(name, "[", text(b), "] is ", text(values[b]), ", must be 0..", text(most));
-    ranges_.add(name, values, 0, plan_.n - 1, 8, false);
+      if (values[b + 1] < values[b] || values[b + 1] - values[b] > most)
+        fail_array(name, "[", text(b + 1), "] is ", text(values[b + 1]), ", must be ", text(values[b]), "..",
+                   text(values[b] + std::min(most, INT64_MAX - values[b])));
   }
   void number(const char* name, const double* value) {
     if (!value) return;
@@ -106,6 +110,18 @@ class Checker {
   void finish() const { ranges_.check_overlaps(); }
 
  private:
+  // Whether such integers are planned and there; a failure where only one of the two.
+  bool integers(const char* name, const int64_t* values, uint32_t flag, const char* flag_name, int64_t count) {
+    if (!plan_.has(flag)) {
+      if (values) fail_array(name, " is given, must be NULL in a plan without ", flag_name);
+      return false;
+    }
+    if (plan_.n == 0) return false;
+    if (!values) fail_array(name, " is NULL, must point to ", text(count), " numbers");
+    aligned(name, values, 8);
+    ranges_.add(name, values, 0, count - 1, 8, false);
+    return true;
+  }
   bool present(const char* name, const void* data, const Extents& extents, bool required, int64_t bytes) {
     if (extents.empty()) return false;
     if (!data && required)
@@ -146,19 +162,39 @@ class Checker {
   Ranges ranges_;
 };
 
+// Arrays of positions: [n, heads, length, features], or packed [1, heads, all positions, features].
+class Positions {
+ public:
+  Positions(const Plan& plan, const int64_t* offsets, int64_t length)
+      : n_(offsets ? 1 : plan.n), rows_(offsets ? offsets[plan.n] : length) {}
+  Extents of(int64_t heads, int64_t features) const { return {n_, heads, rows_, features}; }
+
+ private:
+  int64_t n_, rows_;
+};
+Positions query_positions(const Plan& p, const lamina_attention_arrays& a) {
+  return {p, a.query_offsets, p.L_q};
+}
+Positions key_positions(const Plan& p, const lamina_attention_arrays& a) {
+  return {p, a.key_offsets, p.L_k};
+}
+
 // What both directions read.
 void check_inputs(Checker& check, const Plan& p, const lamina_attention_arrays& a) {
   if (a.reserved != 0) fail_array("arrays.reserved", " is ", text(a.reserved), ", must be 0");
-  check.input("q", a.q, {p.n, p.H, p.L_q, p.d}, true);
-  check.input("k", a.k, {p.n, p.H_kv, p.L_k, p.d}, true);
-  check.input("v", a.v, {p.n, p.H_kv, p.L_k, p.d_v}, true);
+  check.offsets("query_offsets", a.query_offsets, p.L_q);
+  check.offsets("key_offsets", a.key_offsets, p.L_k);
+  const Positions queries = query_positions(p, a), keys = key_positions(p, a);
+  check.input("q", a.q, queries.of(p.H, p.d), true);
+  check.input("k", a.k, keys.of(p.H_kv, p.d), true);
+  check.input("v", a.v, keys.of(p.H_kv, p.d_v), true);
   const Extents square = {p.n, p.H, p.L_q, p.L_k};
   check.planned("bias", a.bias.data, LAMINA_WITH_BIAS, "LAMINA_WITH_BIAS");
   if (p.has(LAMINA_WITH_BIAS)) check.input("bias", a.bias, square, true);
   check.planned("mask", a.mask.data, LAMINA_WITH_MASK, "LAMINA_WITH_MASK");
   if (p.has(LAMINA_WITH_MASK)) check.input("mask", a.mask, square, true, 1);
-  check.lengths("query_lengths", a.query_lengths, p.L_q);
-  check.lengths("key_lengths", a.key_lengths, p.L_k);
+  check.lengths("query_lengths", a.query_lengths, p.L_q, a.query_offsets);
+  check.lengths("key_lengths", a.key_lengths, p.L_k, a.key_offsets);
 }
 
 }  // namespace
@@ -166,9 +202,10 @@ void check_inputs(Checker& check, const Plan& p, const lamina_attention_arrays& 
 void check_forward(const Plan& p, const lamina_attention_arrays& a, const void* workspace, size_t workspace_bytes) {
   Checker check(p);
   check_inputs(check, p, a);
-  check.output("o", a.o, {p.n, p.H, p.L_q, p.d_v}, true);
+  const Positions queries = query_positions(p, a);
+  check.output("o", a.o, queries.of(p.H, p.d_v), true);
   check.planned("lse", a.lse.data, LAMINA_WITH_LSE, "LAMINA_WITH_LSE");
-  check.output("lse", a.lse, {p.n, p.H, p.L_q, 1}, false);
+  check.output("lse", a.lse, queries.of(p.H, 1), false);
   check.planned("weights", a.weights.data, LAMINA_WITH_WEIGHTS, "LAMINA_WITH_WEIGHTS");
   check.output("weights", a.weights, {p.n, p.H, p.L_q, p.L_k}, false);
   check.planned("scores", a.scores.data, LAMINA_WITH_SCORES, "LAMINA_WITH_SCORES");
@@ -180,14 +217,15 @@ void check_forward(const Plan& p, const lamina_attention_arrays& a, const void* 
 void check_backward(const Plan& p, const lamina_attention_arrays& a, const void* workspace, size_t workspace_bytes) {
   Checker check(p);
   check_inputs(check, p, a);
-  check.input("d_o", a.d_o, {p.n, p.H, p.L_q, p.d_v}, true);
+  const Positions queries = query_positions(p, a), keys = key_positions(p, a);
+  check.input("d_o", a.d_o, queries.of(p.H, p.d_v), true);
   check.planned("d_lse", a.d_lse.data, LAMINA_WITH_LSE, "LAMINA_WITH_LSE");
-  check.input("d_lse", a.d_lse, {p.n, p.H, p.L_q, 1}, false);
+  check.input("d_lse", a.d_lse, queries.of(p.H, 1), false);
   check.planned("d_weights", a.d_weights.data, LAMINA_WITH_WEIGHTS, "LAMINA_WITH_WEIGHTS");
   check.input("d_weights", a.d_weights, {p.n, p.H, p.L_q, p.L_k}, false);
-  check.output("d_q", a.d_q, {p.n, p.H, p.L_q, p.d}, false);
-  check.output("d_k", a.d_k, {p.n, p.H_kv, p.L_k, p.d}, false);
-  check.output("d_v", a.d_v, {p.n, p.H_kv, p.L_k, p.d_v}, false);
+  check.output("d_q", a.d_q, queries.of(p.H, p.d), false);
+  check.output("d_k", a.d_k, keys.of(p.H_kv, p.d), false);
+  check.output("d_v", a.d_v, keys.of(p.H_kv, p.d_v), false);
   check.planned("d_bias", a.d_bias.data, LAMINA_WITH_BIAS, "LAMINA_WITH_BIAS");
   check.output("d_bias", a.d_bias, {p.n, p.H, p.L_q, p.L_k}, false);
   check.number("d_scale", a.d_scale);

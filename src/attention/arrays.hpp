@@ -28,5 +28,12 @@ Matrix<T> head(const lamina_output& x, int64_t b, int64_t h) {
   if (!x.data) return {};
   return {static_cast<T*>(x.data) + b * x.stride[0] + h * x.stride[1], x.stride[2], x.stride[3]};
 }
+// The same in an array of positions; `offsets` (unless nullptr) pack the sequences along one axis.
+template <class T, class Array>
+auto head(const Array& x, int64_t b, int64_t h, const int64_t* offsets) {
+  auto rows = head<T>(x, offsets ? 0 : b, h);
+  if (offsets && rows) rows.data += offsets[b] * rows.row;
+  return rows;
+}
 
 }  // namespace lamina::attention

@@ -78,11 +78,11 @@ struct Queries {
         h(h_),
         index(index_),
         head(call, b, h),
-        block(call.plan, head.band, index),
-        d_lse(attention::head<T>(call.arrays.d_lse, b, h)),
+        block(call.plan, head.band, call.queries(b), index),
+        d_lse(call.of_queries(call.arrays.d_lse, b, h)),
         d_weights(attention::head<T>(call.arrays.d_weights, b, h)),
         d_bias(attention::head<T>(call.arrays.d_bias, b, h)) {
-    const Matrix<const T> cotangent = attention::head<T>(call.arrays.d_o, b, h);
+    const Matrix<const T> cotangent = call.of_queries(call.arrays.d_o, b, h);
     call.step.transpose(block.rows, call.plan.d, call.query_factor, head.q.at(block.i0), head.q.row, head.q.col, w.q_t,
                         block.stride);
     call.step.transpose(block.rows, call.plan.d_v, T(1), cotangent.at(block.i0), cotangent.row, cotangent.col, w.do_t,
@@ -104,7 +104,7 @@ class Backward {
     std::fill_n(w_.dv, plan_.L_k * dv_row_, T(0));
     for (int64_t h = group * plan_.group; h < (group + 1) * plan_.group; ++h)
       for (int64_t index = 0; index < plan_.blocks(); ++index) query_block(b, h, index);
-    write_keys(b, group, 0, plan_.L_k);
+    write_keys(b, group, 0, call_.keys(b));
   }
 
   // dQ, dbias, dscale of one block; plan.by_head: adds to dK, dV; else leaves its statistics for key_chunk.
@@ -133,7 +133,7 @@ class Backward {
     const Band band = call_.band(b);
     for (int64_t h = group * plan_.group; h < (group + 1) * plan_.group && j0 < band.keys(); ++h)
       for (int64_t index = 0; index < plan_.blocks(); ++index) {
-        const Block block(plan_, band, index);
+        const Block block(plan_, band, call_.queries(b), index);
         if (j0 < block.first || j0 >= block.last) continue;
         const Queries<T> x(call_, w_, b, h, index);
         clear_unread();
@@ -143,7 +143,7 @@ class Backward {
         gradient(x, tile);
         add_keys(x, tile, 0);
       }
-    write_keys(b, group, j0, std::min(plan_.key_chunk, plan_.L_k - j0));
+    write_keys(b, group, j0, std::clamp<int64_t>(call_.keys(b) - j0, 0, plan_.key_chunk));
   }
 
  private:
@@ -210,9 +210,9 @@ class Backward {
   // 5. dQ = scale (dS K);  dscale = sum_i Q_i . (dS K)_i over the rows that see a key
   void write_queries(const Queries<T>& x) {
     const Block& block = x.block;
-    if (const Matrix<T> d_q = head<T>(call_.arrays.d_q, x.b, x.h)) {
+    if (const Matrix<T> d_q = call_.of_queries(call_.arrays.d_q, x.b, x.h)) {
       put_rows(d_q, block.i0, block.rows, plan_.d, w_.dq, d_row_, static_cast<T>(plan_.scale));
-      fill(d_q, block.i0 + block.rows, block.planned - block.rows, plan_.d, T(0));
+      fill(d_q, block.i0 + block.rows, block.places - block.rows, plan_.d, T(0));
     }
     if (!call_.arrays.d_scale) return;
     double sum = 0;
@@ -224,9 +224,10 @@ class Backward {
 
   // 5. dK = scale (dS^T Q);  dV
   void write_keys(int64_t b, int64_t group, int64_t j0, int64_t keys) {
-    if (const Matrix<T> d_k = head<T>(call_.arrays.d_k, b, group))
+    if (const Matrix<T> d_k = call_.of_keys(call_.arrays.d_k, b, group))
       put_rows(d_k, j0, keys, plan_.d, w_.dk, d_row_, static_cast<T>(plan_.scale));
-    if (const Matrix<T> d_v = head<T>(call_.arrays.d_v, b, group)) put_rows(d_v, j0, keys, plan_.d_v, w_.dv, dv_row_, T(1));
+    if (const Matrix<T> d_v = call_.of_keys(call_.arrays.d_v, b, group))
+      put_rows(d_v, j0, keys, plan_.d_v, w_.dv, dv_row_, T(1));
   }
 
   // What no step reads is given a value all the same, once a block.

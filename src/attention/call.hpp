@@ -36,10 +36,27 @@ struct Call {
     unit = static_cast<T>(p.map == kernels::Map::softmax ? log2_e : 1);
   }
 
+  // The places that sequence b has for queries and for keys, whether or not its lengths fill them.
+  int64_t queries(int64_t b) const { return arrays.query_offsets ? places(arrays.query_offsets, b) : plan.L_q; }
+  int64_t keys(int64_t b) const { return arrays.key_offsets ? places(arrays.key_offsets, b) : plan.L_k; }
+
   Band band(int64_t b) const {
-    if (!plan.has(LAMINA_WITH_LENGTHS)) return {plan, plan.L_q, plan.L_k};
+    if (!plan.has(LAMINA_WITH_LENGTHS)) return {plan, queries(b), keys(b)};
     return {plan, arrays.query_lengths[b], arrays.key_lengths[b]};
   }
+
+  // One head of an array of queries (q, o, lse and their kin), of keys (k, v).
+  template <class Array>
+  auto of_queries(const Array& x, int64_t b, int64_t h) const {
+    return head<T>(x, b, h, arrays.query_offsets);
+  }
+  template <class Array>
+  auto of_keys(const Array& x, int64_t b, int64_t h) const {
+    return head<T>(x, b, h, arrays.key_offsets);
+  }
+
+ private:
+  static int64_t places(const int64_t* offsets, int64_t b) { return offsets[b + 1] - offsets[b]; }
 };
 
 // One head of one sequence: what its scores are made of.
@@ -51,23 +68,26 @@ struct Head {
 
   Head(const Call<T>& call, int64_t b, int64_t h)
       : band(call.band(b)),
-        q(head<T>(call.arrays.q, b, h)),
-        k(head<T>(call.arrays.k, b, h / call.plan.group)),
-        v(head<T>(call.arrays.v, b, h / call.plan.group)),
+        q(call.of_queries(call.arrays.q, b, h)),
+        k(call.of_keys(call.arrays.k, b, h / call.plan.group)),
+        v(call.of_keys(call.arrays.v, b, h / call.plan.group)),
         bias(head<T>(call.arrays.bias, b, h)),
         mask(head<uint8_t>(call.arrays.mask, b, h)) {}
 };
 
 // Queries i0 <= i < i0 + rows of one head, and the keys first <= j < last outside which they see none (first at a chunk's
-// start). planned >= rows counts those past the sequence's length as well, whose results are those of rows that see nothing.
+// start). places >= rows counts those past the sequence's length as well, whose results are those of rows that see nothing;
+// planned >= places those that only outputs [query, key] have.
 struct Block {
-  int64_t i0, rows, planned;
+  int64_t i0, rows, places, planned;
   int64_t stride;
   int64_t first, last;
 
-  Block(const Plan& plan, const Band& band, int64_t index)
+  // `queries`: the places of the sequence
+  Block(const Plan& plan, const Band& band, int64_t queries, int64_t index)
       : i0(index * plan.query_block),
         rows(std::clamp<int64_t>(band.queries() - i0, 0, plan.query_block)),
+        places(std::clamp<int64_t>(queries - i0, 0, plan.query_block)),
         planned(std::min(plan.L_q - i0, plan.query_block)),
         stride(kernels::padded(rows)),
         first(rows > 0 ? band.first(i0) / plan.key_chunk * plan.key_chunk : 0),

@@ -92,8 +92,8 @@ void forward_block(const Call<T>& call, Scratch<T> w, int64_t b, int64_t h, int6
   const Plan& plan = call.plan;
   const bool softmax = plan.map == Map::softmax, summed = plan.normaliser == Normaliser::row_sum;
   const Head<T> head(call, b, h);
-  const Block block(plan, head.band, index);
-  const auto o = attention::head<T>(call.arrays.o, b, h), lse = attention::head<T>(call.arrays.lse, b, h);
+  const Block block(plan, head.band, call.queries(b), index);
+  const auto o = call.of_queries(call.arrays.o, b, h), lse = call.of_queries(call.arrays.lse, b, h);
   const auto weights = attention::head<T>(call.arrays.weights, b, h), scores = attention::head<T>(call.arrays.scores, b, h);
   if (scores) fill(scores, block.i0, block.planned, plan.L_k, -infinity<T>);
   if (weights) fill(weights, block.i0, block.planned, plan.L_k, T(0));
@@ -132,7 +132,7 @@ void forward_block(const Call<T>& call, Scratch<T> w, int64_t b, int64_t h, int6
     call.kernel.log(block.rows, w.sum, w.factor);
     for (int64_t i = 0; i < block.rows; ++i)
       *lse.at(block.i0 + i) = w.seen[i] == 0 ? -infinity<T> : natural(w.m[i], w.factor[i]);
-    fill(lse, block.i0 + block.rows, block.planned - block.rows, 1, -infinity<T>);
+    fill(lse, block.i0 + block.rows, block.places - block.rows, 1, -infinity<T>);
   }
   finish_divisor(plan, block, w);
   if (o.col == 1) {
@@ -141,7 +141,7 @@ void forward_block(const Call<T>& call, Scratch<T> w, int64_t b, int64_t h, int6
     call.step.divide(block.rows, plan.d_v, softmax, w.sum, w.o, o_row, w.o, o_row);
     put_rows(o, block.i0, block.rows, plan.d_v, w.o, o_row, T(1));
   }
-  fill(o, block.i0 + block.rows, block.planned - block.rows, plan.d_v, T(0));
+  fill(o, block.i0 + block.rows, block.places - block.rows, plan.d_v, T(0));
   if (weights) write_weights(call, head, block, w, weights);
 }
 

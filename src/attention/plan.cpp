@@ -12,7 +12,7 @@ namespace {
 
 constexpr int64_t extent_limit = int64_t{1} << 40;  // so that sums of a few extents never overflow
 constexpr int32_t threads_limit = 1024;
-constexpr uint32_t all_flags = (LAMINA_WINDOW_RIGHT << 1) - 1;
+constexpr uint32_t all_flags = (LAMINA_WITH_OFFSETS << 1) - 1;
 
 // Queries of a block: no bit depends on it. Keys of a tile: part of the order of summation, so a function of the element type
 // alone; a tile of either type takes 64 KiB.

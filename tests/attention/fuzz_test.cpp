@@ -37,6 +37,7 @@ lamina_attention_spec random_spec(Dice& dice) {
   if (dice.chance(0.3)) s.flags |= LAMINA_WITH_BIAS;
   if (dice.chance(0.3)) s.flags |= LAMINA_WITH_MASK;
   if (dice.chance(0.3)) s.flags |= LAMINA_WITH_LENGTHS;
+  if (dice.chance(0.2)) s.flags |= LAMINA_WITH_OFFSETS;
   if (dice.chance(0.5)) s.flags |= LAMINA_WITH_WEIGHTS;
   if (dice.chance(0.5)) s.flags |= LAMINA_WITH_SCORES;
   if (s.map == LAMINA_SOFTMAX && dice.chance(0.5)) s.flags |= LAMINA_WITH_LSE;

@@ -38,6 +38,12 @@ const Sight sights[] = {
     {"mask", [](lamina_attention_spec& s) { s.flags |= LAMINA_WITH_MASK; }},
     {"bias", [](lamina_attention_spec& s) { s.flags |= LAMINA_WITH_BIAS; }},
     {"lengths", [](lamina_attention_spec& s) { s.flags |= LAMINA_WITH_LENGTHS; }},
+    {"packed", [](lamina_attention_spec& s) { s.flags |= LAMINA_WITH_OFFSETS; }},
+    {"packed with gaps",
+     [](lamina_attention_spec& s) {
+       s.causal = LAMINA_CAUSAL_BOTTOM_RIGHT;
+       s.flags |= LAMINA_WITH_OFFSETS | LAMINA_WITH_LENGTHS | LAMINA_WITH_BIAS;
+     }},
     {"grouped heads", [](lamina_attention_spec& s) { s.heads = 4, s.kv_heads = 2; }},
     {"everything",
      [](lamina_attention_spec& s) {

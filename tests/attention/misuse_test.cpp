@@ -42,7 +42,7 @@ TEST(AttentionMisuse, Spec) {
   for (const int32_t bad : {-1, 1025, INT32_MIN, INT32_MAX}) expect_refused("threads", [&](Spec& s) { s.threads = bad; });
   expect_refused("normaliser", [](Spec& s) { s.normaliser = LAMINA_NORMALISE_NONE; });
   expect_refused("normaliser", [](Spec& s) { s.map = LAMINA_SOFTMAX, s.normaliser = LAMINA_NORMALISE_VISIBLE; });
-  expect_refused("flags", [](Spec& s) { s.flags = 1u << 9; });
+  expect_refused("flags", [](Spec& s) { s.flags = 1u << 10; });
   expect_refused("flags", [](Spec& s) { s.flags = UINT32_MAX; });
   expect_refused("flags", [](Spec& s) { s.map = LAMINA_LINEAR, s.flags = LAMINA_WITH_LSE; });
   expect_refused("reserved", [](Spec& s) { s.reserved = 1; });

@@ -18,6 +18,8 @@ struct Problem {
   Array q, k, v, bias, d_o, d_lse, d_weights;
   std::vector<uint8_t> mask;
   std::vector<int64_t> query_lengths, key_lengths;
+  std::vector<int64_t> query_offsets,
+      key_offsets;  // rows past offsets[b+1] - offsets[b] exist here and not in the engine's arrays
 
   int64_t B() const { return spec.batch; }
   int64_t H() const { return spec.heads; }
@@ -26,6 +28,10 @@ struct Problem {
   int64_t Lk() const { return spec.keys; }
   int64_t D() const { return spec.width; }
   int64_t Dv() const { return spec.value_width ? spec.value_width : spec.width; }
+  int64_t query_places(int64_t b) const { return query_offsets.empty() ? Lq() : query_offsets[b + 1] - query_offsets[b]; }
+  int64_t key_places(int64_t b) const { return key_offsets.empty() ? Lk() : key_offsets[b + 1] - key_offsets[b]; }
+  int64_t queries(int64_t b) const { return has(LAMINA_WITH_LENGTHS) ? query_lengths[b] : query_places(b); }
+  int64_t keys(int64_t b) const { return has(LAMINA_WITH_LENGTHS) ? key_lengths[b] : key_places(b); }
   bool has(uint32_t flag) const { return (spec.flags & flag) != 0; }
   Real scale() const {
     if (has(LAMINA_SCALE_IS_ZERO)) return 0;
@@ -45,8 +51,7 @@ struct Solution {
 };
 
 inline bool sees(const Problem& p, int64_t b, int64_t h, int64_t i, int64_t j) {
-  const bool lengths = p.has(LAMINA_WITH_LENGTHS);
-  const int64_t queries = lengths ? p.query_lengths[b] : p.Lq(), keys = lengths ? p.key_lengths[b] : p.Lk();
+  const int64_t queries = p.queries(b), keys = p.keys(b);
   if (i >= queries || j >= keys) return false;
   const int64_t shift = p.spec.causal == LAMINA_CAUSAL_BOTTOM_RIGHT ? keys - queries : 0;
   if (p.spec.causal != LAMINA_CAUSAL_NONE && j > i + shift) return false;

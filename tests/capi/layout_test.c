@@ -56,7 +56,7 @@ SIZE(lamina_output, 40);
 FIELD(lamina_output, data, 0);
 FIELD(lamina_output, stride, 8);
 
-SIZE(lamina_attention_arrays, 672);
+SIZE(lamina_attention_arrays, 688);
 FIELD(lamina_attention_arrays, struct_size, 0);
 FIELD(lamina_attention_arrays, reserved, 4);
 FIELD(lamina_attention_arrays, q, 8);
@@ -78,6 +78,8 @@ FIELD(lamina_attention_arrays, d_k, 544);
 FIELD(lamina_attention_arrays, d_v, 584);
 FIELD(lamina_attention_arrays, d_bias, 624);
 FIELD(lamina_attention_arrays, d_scale, 664);
+FIELD(lamina_attention_arrays, query_offsets, 672);
+FIELD(lamina_attention_arrays, key_offsets, 680);
 
 SIZE(lamina_task_shape, 48);
 FIELD(lamina_task_shape, struct_size, 0);
@@ -168,6 +170,7 @@ VALUE(LAMINA_WITH_WEIGHTS, 32);
 VALUE(LAMINA_WITH_SCORES, 64);
 VALUE(LAMINA_WINDOW_LEFT, 128);
 VALUE(LAMINA_WINDOW_RIGHT, 256);
+VALUE(LAMINA_WITH_OFFSETS, 512);
 VALUE(LAMINA_SPLIT_TRAIN, 0);
 VALUE(LAMINA_SPLIT_TEST, 1);
 VALUE(LAMINA_SPLIT_UNSEEN, 2);

@@ -54,7 +54,7 @@ INIT(tensor, lamina_tensor)
 static const struct {
   init_function init;
   uint32_t released[1];
-} structs[] = {{init_catalogue_entry, {72}}, {init_attention_spec, {152}}, {init_attention_arrays, {672}},
+} structs[] = {{init_catalogue_entry, {72}}, {init_attention_spec, {152}}, {init_attention_arrays, {688}},
                {init_task_shape, {48}},      {init_task_arrays, {56}},     {init_task_callback, {48}},
                {init_tensor, {72}}};
 

@@ -77,6 +77,8 @@ mutable struct AttentionArrays
     d_v::Strided
     d_bias::Strided
     d_scale::Ptr{Float64}
+    query_offsets::Ptr{Int64}
+    key_offsets::Ptr{Int64}
     AttentionArrays() = new()
 end
 

@@ -14,6 +14,7 @@ NORMALISERS = {"default": 0, "none": 1, "visible": 2, "row_sum": 3}
 CAUSAL = {"none": 0, "top_left": 1, "bottom_right": 2}
 SCALE_IS_ZERO, WITH_BIAS, WITH_MASK, WITH_LENGTHS = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 WITH_LSE, WITH_WEIGHTS, WITH_SCORES, WINDOW_LEFT, WINDOW_RIGHT = 1 << 4, 1 << 5, 1 << 6, 1 << 7, 1 << 8
+WITH_OFFSETS = 1 << 9
 SPLITS = {"train": 0, "test": 1, "unseen": 2}
 PARTS = {"all": 0, "attention": 1, "feed_forward": 2}
 
@@ -45,7 +46,7 @@ class AttentionArrays(Structure):
                 ("bias", Strided), ("mask", Strided), ("query_lengths", c_void_p), ("key_lengths", c_void_p), ("o", Strided),
                 ("lse", Strided), ("weights", Strided), ("scores", Strided), ("d_o", Strided), ("d_lse", Strided),
                 ("d_weights", Strided), ("d_q", Strided), ("d_k", Strided), ("d_v", Strided), ("d_bias", Strided),
-                ("d_scale", c_void_p)]
+                ("d_scale", c_void_p), ("query_offsets", c_void_p), ("key_offsets", c_void_p)]
 
 
 class TaskShape(Structure):

@@ -50,7 +50,8 @@ class _Call:
     before, with batch before."""
 
     def __init__(self, q: Array, k: Array, v: Array, bias: Optional[ArrayLike], mask: Optional[ArrayLike],
-                 query_lengths: Optional[ArrayLike], key_lengths: Optional[ArrayLike], flags: int, options: Dict[str, Any]) -> None:
+                 query_lengths: Optional[ArrayLike], key_lengths: Optional[ArrayLike], query_offsets: Optional[ArrayLike],
+                 key_offsets: Optional[ArrayLike], flags: int, options: Dict[str, Any]) -> None:
         self.rank = q.ndim if isinstance(q, np.ndarray) else 0
         self.dtype = q.dtype if isinstance(q, np.ndarray) else np.dtype(object)
         if self.dtype.name not in ELEMENTS or not self.dtype.isnative:
@@ -65,8 +66,20 @@ class _Call:
             raise ValueError(f"k has shape {k.shape}, q {q.shape}: batch and features must agree")
         if v_shape[:3] != k_shape[:3]:
             raise ValueError(f"v has shape {v.shape}, k {k.shape}: all but the features must agree")
-        self.square, self.column = (batch, heads, queries, k_shape[2]), (batch, heads, queries, 1)
-        self.o_shape = (batch, heads, queries, v_shape[3])
+        self.o_shape, self.column = (batch, heads, queries, v_shape[3]), (batch, heads, queries, 1)
+        keys = k_shape[2]
+        self.packed = query_offsets is not None
+        if self.packed:
+            if batch != 1:
+                raise ValueError(f"q has a batch of {batch}, must be 1: offsets pack all sequences along the positions")
+            flags |= _abi.WITH_OFFSETS
+            batch, queries = self._offsets("query_offsets", query_offsets, queries)
+            key_batch, keys = self._offsets("key_offsets", query_offsets if key_offsets is None else key_offsets, keys)
+            if key_batch != batch:
+                raise ValueError(f"key_offsets are of {key_batch} sequences, query_offsets of {batch}")
+        elif key_offsets is not None:
+            raise ValueError("key_offsets are given, must be together with query_offsets")
+        self.square = (batch, heads, queries, keys)
         for name, array in (("q", q), ("k", k), ("v", v)):
             self.place(name, array)
         if bias is not None:
@@ -78,9 +91,9 @@ class _Call:
         if query_lengths is not None or key_lengths is not None:
             flags |= _abi.WITH_LENGTHS
             self._lengths("query_lengths", query_lengths, batch, queries)
-            self._lengths("key_lengths", key_lengths, batch, k_shape[2])
+            self._lengths("key_lengths", key_lengths, batch, keys)
         fields = {"element": ELEMENTS[self.dtype.name], "batch": batch, "heads": heads, "kv_heads": k_shape[1],
-                  "queries": queries, "keys": k_shape[2], "width": width, "value_width": v_shape[3],
+                  "queries": queries, "keys": keys, "width": width, "value_width": v_shape[3],
                   **_fields(options, flags)}
         self.plan = _plan(tuple(fields.items()))
 
@@ -109,7 +122,7 @@ class _Call:
     def _broadcast(self, name: str, array: Array, dtype: np.dtype[Any]) -> None:
         if array.dtype != dtype:
             raise TypeError(f"{name} is of {array.dtype}, must be of {dtype}")
-        self.place(name, np.broadcast_to(array, self.ranked(self.square)))
+        self.place(name, np.broadcast_to(array, self.square_shape()))
 
     def _lengths(self, name: str, lengths: Optional[ArrayLike], batch: int, most: int) -> None:
         array = np.ascontiguousarray(np.full(batch, most) if lengths is None else lengths, dtype=np.int64).reshape(-1)
@@ -117,6 +130,16 @@ class _Call:
             raise ValueError(f"{name} has {array.size} numbers, must have one for each of {batch} sequences")
         setattr(self.arrays, name, array.ctypes.data)
         self._kept.append(array)
+
+    def _offsets(self, name: str, offsets: Any, positions: int) -> Tuple[int, int]:
+        """The number of sequences and the length of the longest; that they start at 0 and ascend is checked by the library."""
+        array = np.ascontiguousarray(offsets, dtype=np.int64).reshape(-1)
+        if array.size < 2 or array[-1] != positions:
+            raise ValueError(f"{name} ends with {array[-1] if array.size else None}, must have one number more than there are "
+                             f"sequences and end with the {positions} positions")
+        setattr(self.arrays, name, array.ctypes.data)
+        self._kept.append(array)
+        return array.size - 1, max(int(np.diff(array).max()), 0)
 
     def cotangent(self, name: str, array: Array, shape: Tuple[int, ...]) -> None:
         if not isinstance(array, np.ndarray) or array.dtype != self.dtype or array.shape != shape:
@@ -136,6 +159,10 @@ class _Call:
     def ranked(self, shape: Tuple[int, ...]) -> Tuple[int, ...]:
         """The last dimensions of a shape of 4, as many as q has."""
         return shape[4 - self.rank:]
+
+    def square_shape(self) -> Tuple[int, ...]:
+        """That of what is [query, key]: with offsets of 4 dimensions always."""
+        return self.square if self.packed else self.ranked(self.square)
 
     def run(self, direction: str) -> None:
         check(getattr(library, direction)(self.plan, ctypes.byref(self.arrays), None, 0))
@@ -163,7 +190,8 @@ def _fields(options: Dict[str, Any], flags: int) -> Dict[str, Any]:
 def attention(q: Array, k: Array, v: Array, *, causal: Union[bool, str] = False, map: str = "softmax",
               normaliser: str = "default", scale: Optional[float] = None, bias: Optional[ArrayLike] = None,
               mask: Optional[ArrayLike] = None, query_lengths: Optional[ArrayLike] = None,
-              key_lengths: Optional[ArrayLike] = None, window: Optional[Tuple[Optional[int], Optional[int]]] = None,
+              key_lengths: Optional[ArrayLike] = None, query_offsets: Optional[ArrayLike] = None,
+              key_offsets: Optional[ArrayLike] = None, window: Optional[Tuple[Optional[int], Optional[int]]] = None,
               threads: int = 0, isa: Optional[str] = None, out: Optional[Array] = None,
               also: Union[str, Sequence[str]] = ()) -> Union[Array, Attention]:
     """o = map(scale * q k^T + bias) v, for every batch and head.
@@ -173,17 +201,19 @@ def attention(q: Array, k: Array, v: Array, *, causal: Union[bool, str] = False,
     another order pass q.transpose(...), which copies nothing. map is "softmax", "linear" or "relu"; normaliser "default"
     (row sums for softmax, none else), "none", "visible" (the number of visible keys) or "row_sum"; scale 1/sqrt(features) by
     default; causal False, True ("top_left") or "bottom_right"; window (left, right), None for no limit; bias and mask (bool,
-    True is visible) are broadcast to [batch, heads, queries, keys]. The result is a new array in the memory order of q, or
+    True is visible) are broadcast to [batch, heads, queries, keys]. With query_offsets [sequences + 1] (0 first, ascending; and
+    key_offsets, by default the same) q is [heads, positions, features], sequence b its positions offsets[b] to offsets[b + 1];
+    bias, mask, weights, scores are then [sequences, heads, longest query, longest key]. The result is a new array in the memory order of q, or
     `out`. With also="weights", or several of "lse", "weights", "scores", the result is a lamina.Attention."""
     asked = (also,) if isinstance(also, str) else tuple(also)
     flags = 0
     for name in asked:
         flags |= choice("also", name, ALSO)
-    call = _Call(q, k, v, bias, mask, query_lengths, key_lengths, flags,
+    call = _Call(q, k, v, bias, mask, query_lengths, key_lengths, query_offsets, key_offsets, flags,
                  dict(causal=causal, map=map, normaliser=normaliser, scale=scale, window=window, threads=threads, isa=isa,
                       relu_at_zero=0.0))
     o = call.output("o", call.ranked(call.o_shape), out, q)
-    square, row = call.ranked(call.square), call.ranked(call.column)
+    square, row = call.square_shape(), call.ranked(call.column)
     extras = {name: call.output(name, row if name == "lse" else square, None) for name in asked}
     call.run("lamina_attention_forward")
     if not asked:
@@ -196,7 +226,8 @@ def attention(q: Array, k: Array, v: Array, *, causal: Union[bool, str] = False,
 def attention_gradient(q: Array, k: Array, v: Array, d_o: Array, *, causal: Union[bool, str] = False, map: str = "softmax",
                        normaliser: str = "default", scale: Optional[float] = None, bias: Optional[ArrayLike] = None,
                        mask: Optional[ArrayLike] = None, query_lengths: Optional[ArrayLike] = None,
-                       key_lengths: Optional[ArrayLike] = None,
+                       key_lengths: Optional[ArrayLike] = None, query_offsets: Optional[ArrayLike] = None,
+                       key_offsets: Optional[ArrayLike] = None,
                        window: Optional[Tuple[Optional[int], Optional[int]]] = None, threads: int = 0,
                        isa: Optional[str] = None, relu_at_zero: float = 0.0, d_lse: Optional[Array] = None,
                        d_weights: Optional[Array] = None,
@@ -205,17 +236,17 @@ def attention_gradient(q: Array, k: Array, v: Array, d_o: Array, *, causal: Unio
     d_lse and d_weights are the cotangents of those outputs. Gradients are new arrays in the memory order of q, k, v, or the
     three of `out`. Where an input was broadcast (stride 0), the gradient is that of each element of the broadcast array."""
     flags = (_abi.WITH_LSE if d_lse is not None else 0) | (_abi.WITH_WEIGHTS if d_weights is not None else 0)
-    call = _Call(q, k, v, bias, mask, query_lengths, key_lengths, flags,
+    call = _Call(q, k, v, bias, mask, query_lengths, key_lengths, query_offsets, key_offsets, flags,
                  dict(causal=causal, map=map, normaliser=normaliser, scale=scale, window=window, threads=threads, isa=isa,
                       relu_at_zero=float(relu_at_zero)))
     call.cotangent("d_o", d_o, call.ranked(call.o_shape))
     if d_lse is not None:
         call.cotangent("d_lse", d_lse[..., None], call.ranked(call.column))
     if d_weights is not None:
-        call.cotangent("d_weights", d_weights, call.ranked(call.square))
+        call.cotangent("d_weights", d_weights, call.square_shape())
     d_q, d_k, d_v = (call.output("d_" + name, given.shape, place, given)
                      for name, given, place in zip("qkv", (q, k, v), out))
-    d_bias = call.output("d_bias", call.ranked(call.square), None) if bias is not None else None
+    d_bias = call.output("d_bias", call.square_shape(), None) if bias is not None else None
     d_scale = ctypes.c_double()
     call.arrays.d_scale = ctypes.addressof(d_scale)
     call.run("lamina_attention_backward")

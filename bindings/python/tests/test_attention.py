@@ -134,6 +134,34 @@ def test_windows_lengths_and_scale_zero():
     np.testing.assert_allclose(bottom, lamina.attention(q, k, v, mask=np.tri(7, 7, 4, dtype=bool))[:, :, :3], atol=1e-15)
 
 
+def test_packed_sequences_are_a_loop_over_them():
+    rng = np.random.default_rng(11)
+    rows, cols = np.array([0, 3, 3, 10]), np.array([0, 5, 9, 10])
+    q, k, v = rng.normal(size=(4, 10, 5)), rng.normal(size=(2, 10, 5)), rng.normal(size=(2, 10, 3))
+    d_o, bias = rng.normal(size=(4, 10, 3)), rng.normal(size=(3, 1, 7, 5))
+    got = lamina.attention(q, k, v, query_offsets=rows, key_offsets=cols, bias=bias, causal="bottom_right", also=("lse", "weights"))
+    assert got.o.shape == (4, 10, 3) and got.lse.shape == (4, 10) and got.weights.shape == (3, 4, 7, 5)
+    gradient = lamina.attention_gradient(q, k, v, d_o, query_offsets=rows, key_offsets=cols, bias=bias, causal="bottom_right")
+    for b in range(3):
+        i, j = slice(rows[b], rows[b + 1]), slice(cols[b], cols[b + 1])
+        n, m = rows[b + 1] - rows[b], cols[b + 1] - cols[b]
+        own = dict(bias=bias[b, :, :n, :m], causal="bottom_right")
+        one = lamina.attention(q[:, i], k[:, j], v[:, j], also=("lse", "weights"), **own)
+        assert same_bits(got.o[:, i], one.o) and same_bits(got.lse[:, i], one.lse)
+        assert same_bits(got.weights[b, :, :n, :m], one.weights) and not got.weights[b, :, n:].any()
+        one = lamina.attention_gradient(q[:, i], k[:, j], v[:, j], d_o[:, i], **own)
+        assert same_bits(gradient.d_q[:, i], one.d_q) and same_bits(gradient.d_k[:, j], one.d_k)
+        assert same_bits(gradient.d_v[:, j], one.d_v) and same_bits(gradient.d_bias[b, :, :n, :m], one.d_bias)
+    same = lamina.attention(q, q, q, query_offsets=rows)
+    assert same_bits(same[:, 3:], lamina.attention(q[:, 3:], q[:, 3:], q[:, 3:]))
+    with pytest.raises(ValueError, match="query_offsets ends with 9"):
+        lamina.attention(q, k, v, query_offsets=[0, 9])
+    with pytest.raises(ValueError, match="together with query_offsets"):
+        lamina.attention(q, k, v, key_offsets=[0, 10])
+    with pytest.raises(lamina.Error, match=r"query_offsets\[2\] is 3"):
+        lamina.attention(q, k, v, query_offsets=[0, 5, 3, 10], key_offsets=[0, 5, 9, 10])
+
+
 def test_wrong_arrays_are_refused():
     q, k, v = arrays()
     with pytest.raises(TypeError, match="q is an array of int64"):

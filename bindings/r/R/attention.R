@@ -2,7 +2,7 @@
 
 # Where batch, head, position and feature stand among R's dimensions: list(inputs, layout, settings) for the shim.
 prepare_attention <- function(q, k, v, causal, map, normaliser, scale, bias, mask, window, query_lengths, key_lengths,
-                              relu_at_zero, layout, threads, isa) {
+                              query_offsets, key_offsets, relu_at_zero, layout, threads, isa) {
   letters <- strsplit(layout, "", fixed = TRUE)[[1]]
   if (!identical(sort(letters), c("B", "D", "H", "L"))) refuse("layout is \"", layout, "\", must be L, D, H and B in some order")
   if (is.logical(causal)) causal <- if (isTRUE(causal)) "top_left" else "none"
@@ -12,6 +12,8 @@ prepare_attention <- function(q, k, v, causal, map, normaliser, scale, bias, mas
     at
   }
   if (is.null(query_lengths) != is.null(key_lengths)) refuse("query_lengths and key_lengths must be given together")
+  if (is.null(query_offsets) && !is.null(key_offsets)) refuse("key_offsets must be given together with query_offsets")
+  if (is.null(key_offsets)) key_offsets <- query_offsets
   if (!is.null(mask)) {
     shape <- dim(mask)
     if (anyNA(mask)) refuse("mask has a missing value")
@@ -27,7 +29,8 @@ prepare_attention <- function(q, k, v, causal, map, normaliser, scale, bias, mas
   numbers <- function(x, what) if (!is.null(x)) as_numbers(x, what)
   list(
     inputs = list(as_numbers(q, "q"), as_numbers(k, "k"), as_numbers(v, "v"), numbers(bias, "bias"), mask,
-                  numbers(query_lengths, "query_lengths"), numbers(key_lengths, "key_lengths")),
+                  numbers(query_lengths, "query_lengths"), numbers(key_lengths, "key_lengths"),
+                  numbers(query_offsets, "query_offsets"), numbers(key_offsets, "key_offsets")),
     layout = match(c("B", "H", "L", "D"), letters) - 1L,
     settings = list(
       as.integer(c(number(map, c("softmax", "linear", "relu"), "map"),
@@ -39,20 +42,22 @@ prepare_attention <- function(q, k, v, causal, map, normaliser, scale, bias, mas
 }
 
 lamina_attention <- function(q, k, v, causal = FALSE, map = "softmax", normaliser = "default", scale = NULL, bias = NULL,
-                             mask = NULL, window = c(Inf, Inf), query_lengths = NULL, key_lengths = NULL, relu_at_zero = 0,
+                             mask = NULL, window = c(Inf, Inf), query_lengths = NULL, key_lengths = NULL,
+                             query_offsets = NULL, key_offsets = NULL, relu_at_zero = 0,
                              lse = FALSE, weights = FALSE, scores = FALSE, layout = "LDHB", threads = NULL, isa = "") {
   call <- prepare_attention(q, k, v, causal, map, normaliser, scale, bias, mask, window, query_lengths, key_lengths,
-                            relu_at_zero, layout, threads, isa)
+                            query_offsets, key_offsets, relu_at_zero, layout, threads, isa)
   wanted <- c(isTRUE(lse), isTRUE(weights), isTRUE(scores))
   .Call(shim_attention, call$inputs, call$layout, call$settings, wanted)[c(TRUE, wanted)]
 }
 
 lamina_attention_gradient <- function(q, k, v, d_output, d_lse = NULL, d_weights = NULL, causal = FALSE, map = "softmax",
                                       normaliser = "default", scale = NULL, bias = NULL, mask = NULL, window = c(Inf, Inf),
-                                      query_lengths = NULL, key_lengths = NULL, relu_at_zero = 0, layout = "LDHB",
+                                      query_lengths = NULL, key_lengths = NULL, query_offsets = NULL,
+                                      key_offsets = NULL, relu_at_zero = 0, layout = "LDHB",
                                       threads = NULL, isa = "") {
   call <- prepare_attention(q, k, v, causal, map, normaliser, scale, bias, mask, window, query_lengths, key_lengths,
-                            relu_at_zero, layout, threads, isa)
+                            query_offsets, key_offsets, relu_at_zero, layout, threads, isa)
   numbers <- function(x, what) if (!is.null(x)) as_numbers(x, what)
   out <- .Call(shim_attention_gradient, call$inputs, call$layout, call$settings,
                list(as_numbers(d_output, "d_output"), numbers(d_lse, "d_lse"), numbers(d_weights, "d_weights")))

@@ -83,6 +83,7 @@ struct call {
   lamina_attention_spec spec;
   lamina_attention_arrays arrays;
   struct view q, k, v;
+  int score_rank;                  /* of what is [query, key]: as q, with offsets of all four dimensions */
   int64_t scores[4], lse[4], o[4]; /* extents of [batch, head, query, key], of lse and of o */
   int place[4];
   SEXP plan;
@@ -95,10 +96,23 @@ static const int64_t* lengths(SEXP values, int64_t count, const char* what) {
   return out;
 }
 
-/* inputs: list(q, k, v, bias, mask, query_lengths, key_lengths); settings: list(integers, reals, isa). Protects call->plan. */
+/* [sequences + 1] offsets; NULL if they are none. *longest: the length of the longest sequence. */
+static const int64_t* offsets(SEXP values, int64_t positions, int64_t* sequences, int64_t* longest, const char* what) {
+  const int64_t count = (int64_t)XLENGTH(values);
+  const int64_t* out = lengths(values, count, what);
+  if (count < 2 || out[count - 1] != positions)
+    Rf_error("%s must have one number more than there are sequences and end with the %.0f positions", what, (double)positions);
+  *sequences = count - 1, *longest = 0;
+  for (int64_t b = 0; b + 1 < count; ++b)
+    if (out[b + 1] - out[b] > *longest) *longest = out[b + 1] - out[b];
+  return out;
+}
+
+/* inputs: list(q, k, v, bias, mask, query_lengths, key_lengths, query_offsets, key_offsets); settings: list(integers, reals, isa). Protects call->plan. */
 static void prepare(struct call* call, SEXP inputs, SEXP layout, SEXP settings, uint32_t flags) {
   SEXP q = VECTOR_ELT(inputs, 0), k = VECTOR_ELT(inputs, 1), v = VECTOR_ELT(inputs, 2), bias = VECTOR_ELT(inputs, 3);
   SEXP mask = VECTOR_ELT(inputs, 4), query_lengths = VECTOR_ELT(inputs, 5), key_lengths = VECTOR_ELT(inputs, 6);
+  SEXP query_offsets = VECTOR_ELT(inputs, 7), key_offsets = VECTOR_ELT(inputs, 8);
   const int* integers = INTEGER(VECTOR_ELT(settings, 0));
   const double* reals = REAL(VECTOR_ELT(settings, 1));
   const char* isa = text_get(VECTOR_ELT(settings, 2), "isa");
@@ -113,6 +127,19 @@ static void prepare(struct call* call, SEXP inputs, SEXP layout, SEXP settings, 
   if (ke[B] != qe[B] || ve[B] != qe[B]) Rf_error("q, k and v must have the same batch");
   if (ve[D] < 1 || ke[H] < 1) Rf_error("v must have at least one feature and one head");
 
+  check(lamina_attention_arrays_init(&call->arrays, sizeof call->arrays));
+  int64_t batch = qe[B], queries = qe[L], keys = ke[L], key_batch;
+  call->score_rank = call->q.rank;
+  if (query_offsets != R_NilValue) {
+    if (batch != 1) Rf_error("q has a batch of %.0f, must be 1: offsets pack all sequences along the positions", (double)batch);
+    call->arrays.query_offsets = offsets(query_offsets, queries, &batch, &queries, "query_offsets");
+    call->arrays.key_offsets = offsets(key_offsets, keys, &key_batch, &keys, "key_offsets");
+    if (key_batch != batch)
+      Rf_error("key_offsets are of %.0f sequences, query_offsets of %.0f", (double)key_batch, (double)batch);
+    flags |= LAMINA_WITH_OFFSETS;
+    call->score_rank = 4;
+  }
+
   lamina_attention_spec* spec = &call->spec;
   check(lamina_attention_spec_init(spec, sizeof *spec));
   spec->element = LAMINA_F64;
@@ -124,28 +151,27 @@ static void prepare(struct call* call, SEXP inputs, SEXP layout, SEXP settings, 
   if (bias != R_NilValue) spec->flags |= LAMINA_WITH_BIAS;
   if (mask != R_NilValue) spec->flags |= LAMINA_WITH_MASK;
   if (query_lengths != R_NilValue) spec->flags |= LAMINA_WITH_LENGTHS;
-  spec->batch = qe[B], spec->heads = qe[H], spec->kv_heads = ke[H];
-  spec->queries = qe[L], spec->keys = ke[L], spec->width = qe[D], spec->value_width = ve[D];
+  spec->batch = batch, spec->heads = qe[H], spec->kv_heads = ke[H];
+  spec->queries = queries, spec->keys = keys, spec->width = qe[D], spec->value_width = ve[D];
   spec->window_left = (int64_t)reals[0];
   spec->window_right = (int64_t)reals[1];
   spec->scale = reals[2];
   spec->relu_at_zero = reals[3];
   spec->isa = *isa ? isa : NULL;
 
-  const int64_t scores[4] = {qe[B], qe[H], qe[L], ke[L]}, lse[4] = {qe[B], qe[H], qe[L], 1},
+  const int64_t scores[4] = {batch, qe[H], queries, keys}, lse[4] = {qe[B], qe[H], qe[L], 1},
                 o[4] = {qe[B], qe[H], qe[L], ve[D]};
   memcpy(call->scores, scores, sizeof scores);
   memcpy(call->lse, lse, sizeof lse);
   memcpy(call->o, o, sizeof o);
-  check(lamina_attention_arrays_init(&call->arrays, sizeof call->arrays));
   call->arrays.q = input_of(q, &call->q);
   call->arrays.k = input_of(k, &call->k);
   call->arrays.v = input_of(v, &call->v);
   call->arrays.bias = repeated(bias, REALSXP, score_place, scores, "bias");
   call->arrays.mask = repeated(mask, RAWSXP, score_place, scores, "mask");
   if (query_lengths != R_NilValue) {
-    call->arrays.query_lengths = lengths(query_lengths, qe[B], "query_lengths");
-    call->arrays.key_lengths = lengths(key_lengths, qe[B], "key_lengths");
+    call->arrays.query_lengths = lengths(query_lengths, batch, "query_lengths");
+    call->arrays.key_lengths = lengths(key_lengths, batch, "key_lengths");
   }
   call->plan = PROTECT(handle_new(&attention_kind, R_NilValue));
   lamina_attention* plan = NULL;
@@ -172,7 +198,7 @@ SEXP shim_attention(SEXP inputs, SEXP layout, SEXP settings, SEXP wanted) {
   lamina_output* tables[2] = {&call.arrays.weights, &call.arrays.scores};
   for (int t = 0; t < 2; ++t) {
     if (!want[1 + t]) continue;
-    SET_VECTOR_ELT(out, 2 + t, array_new(call.scores, score_place, rank));
+    SET_VECTOR_ELT(out, 2 + t, array_new(call.scores, score_place, call.score_rank));
     *tables[t] = output_of(VECTOR_ELT(out, 2 + t), score_place);
   }
   check(lamina_attention_forward(handle_get(call.plan, &attention_kind), &call.arrays, NULL, 0));
@@ -202,7 +228,7 @@ SEXP shim_attention_gradient(SEXP inputs, SEXP layout, SEXP settings, SEXP cotan
     *gradients[i] = output_of(VECTOR_ELT(out, i), call.place);
   }
   if (call.arrays.bias.data) {
-    SET_VECTOR_ELT(out, 3, array_new(call.scores, score_place, call.q.rank));
+    SET_VECTOR_ELT(out, 3, array_new(call.scores, score_place, call.score_rank));
     call.arrays.d_bias = output_of(VECTOR_ELT(out, 3), score_place);
   }
   SET_VECTOR_ELT(out, 4, Rf_ScalarReal(0));

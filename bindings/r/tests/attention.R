@@ -61,6 +61,25 @@ for (layout in c("DLHB", "DHLB", "BHLD", "HDBL")) {
 short <- lamina_attention(many, keys, values, query_lengths = c(6, 4), key_lengths = c(8, 3))$output
 near(short[1:4, , 1, 2], naive(many[1:4, , 1, 2], keys[1:3, , 1, 2], values[1:3, , 1, 2], matrix(1, 4, 3)))
 stopifnot(all(short[5:6, , , 2] == 0))
+
+# Packed sequences are a loop over them.
+rows <- c(0, 2, 2, 6)
+cols <- c(0, 3, 7, 8)
+packed <- list(q = many[, , , 1], k = keys[, , , 1], v = values[, , , 1])
+joined <- lamina_attention(packed$q, packed$k, packed$v, query_offsets = rows, key_offsets = cols, weights = TRUE, lse = TRUE)
+slopes <- lamina_attention_gradient(packed$q, packed$k, packed$v, joined$output, query_offsets = rows, key_offsets = cols)
+stopifnot(identical(dim(joined$output), c(6L, 5L, 4L)), identical(dim(joined$lse), c(6L, 4L)),
+          identical(dim(joined$weights), c(4L, 4L, 4L, 3L)))
+for (b in c(1, 3)) {
+  i <- seq(rows[b] + 1, rows[b + 1])
+  j <- seq(cols[b] + 1, cols[b + 1])
+  one <- lamina_attention(packed$q[i, , ], packed$k[j, , , drop = FALSE], packed$v[j, , , drop = FALSE], weights = TRUE, lse = TRUE)
+  stopifnot(identical(joined$output[i, , ], one$output), identical(joined$lse[i, ], one$lse),
+            identical(joined$weights[seq_along(i), seq_along(j), , b, drop = TRUE], drop(one$weights)))
+  one <- lamina_attention_gradient(packed$q[i, , ], packed$k[j, , , drop = FALSE], packed$v[j, , , drop = FALSE],
+                                   joined$output[i, , ])
+  stopifnot(identical(slopes$q[i, , ], one$q), identical(slopes$k[j, , , drop = FALSE], one$k))
+}
 nothing <- lamina_attention(q, k, v, mask = matrix(FALSE, 1, 1), lse = TRUE)
 stopifnot(all(nothing$output == 0), all(nothing$lse == -Inf))
 
@@ -113,4 +132,8 @@ said(lamina_attention(q, k, v, scale = NaN), "lamina_attention_create: scale is 
 said(lamina_attention(q, k, v, isa = "abacus"), "isa is abacus, must be one that this CPU runs")
 said(lamina_attention("q", k, v), "q is of class character")
 said(lamina_attention_gradient(q, k, v, d[1:2, ]), "d_output must have the dimensions of the output")
+said(lamina_attention(packed$q, packed$k, packed$v, query_offsets = c(0, 5)), "query_offsets must have one number more")
+said(lamina_attention(packed$q, packed$k, packed$v, key_offsets = c(0, 8)), "together with query_offsets")
+said(lamina_attention(many, keys, values, query_offsets = rows, key_offsets = cols), "q has a batch of 2, must be 1")
+said(lamina_attention(packed$q, packed$k, packed$v, query_offsets = c(1, 2, 2, 6), key_offsets = cols), "query_offsets\\[0\\] is 1")
 said(lamina_attention(many, keys, values, query_lengths = c(7, 6), key_lengths = c(8, 8)), "query_lengths\\[0\\] is 7")
