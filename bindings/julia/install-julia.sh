@@ -59,5 +59,5 @@ export LD_LIBRARY_PATH
 exec $prefix/usr/bin/julia "\$@"
 LAUNCHER
 chmod +x "$prefix/julia"
-version=$("$prefix/julia" --startup-file=no -e 'try error("thrown") catch; print(VERSION) end') || failed "Julia was unpacked and does not run"
+version=$("$prefix/julia" --startup-file=no -e 'try error("thrown") catch; print(VERSION) end') || { rm "$prefix/julia"; failed "Julia was unpacked and does not run"; }
 echo "Julia $version in $prefix"

@@ -54,6 +54,7 @@ end
 # The sizes of a call, all checked.
 function call_sizes(q, k, v)
     eltype(q) in (Float32, Float64) || throw(ArgumentError("q has elements $(eltype(q)), must be Float32 or Float64"))
+    foreach(element_strides, ("q", "k", "v"), (q, k, v))
     2 <= ndims(q) <= 4 || throw(DimensionMismatch("q has $(ndims(q)) dimensions, must have 2 to 4: (feature, position, head, batch)"))
     check_like("k", k, q)
     check_like("v", v, q)
@@ -72,40 +73,64 @@ function lengths_vector(name, lengths, batch, most)
     return vector
 end
 
+# What both directions take, and its defaults.
+const ARGUMENTS = (causal = false, map = :softmax, normaliser = :default, scale = nothing, bias = nothing, mask = nothing,
+                   query_lengths = nothing, key_lengths = nothing, window = nothing, threads = 0, isa = nothing, relu_at_zero = 0)
+
+function with_defaults(given)
+    for name in keys(given)
+        haskey(ARGUMENTS, name) ||
+            throw(ArgumentError("$name is not an argument of attention, must be one of $(join(keys(ARGUMENTS), ", "))"))
+    end
+    return merge(ARGUMENTS, given)
+end
+
+root(array) = parent(array) === array ? array : root(parent(array))
+
+# A mask with a byte an element; one of bits (what `.<=` makes) is unpacked, the only copy here.
+function byte_mask(mask)
+    eltype(mask) == Bool || throw(ArgumentError("mask has elements $(eltype(mask)), must be Bool"))
+    return root(mask) isa BitArray ? Array(mask) : mask
+end
+
+function window_sides(window)
+    window === nothing && return (nothing, nothing)
+    window isa Union{Tuple,AbstractVector} && length(window) == 2 && all(side -> side isa Union{Integer,Nothing}, window) ||
+        throw(ArgumentError("window is $(repr(window)), must be (left, right), each an integer or nothing"))
+    return window
+end
+
 # Runs `direction` with what forward and gradient share filled in; fill!(arrays) adds the rest. `kept` lives through the call.
-function run_attention(fill!, direction, kept, sizes, q, k, v, flags; causal = false, map = :softmax, normaliser = :default,
-                       scale = nothing, bias = nothing, mask = nothing, query_lengths = nothing, key_lengths = nothing,
-                       window = nothing, threads = 0, isa = nothing, relu_at_zero = 0)
-    arrays, rank = blank(AttentionArrays), ndims(q)
+function run_attention(fill!, direction, kept, sizes, q, k, v, flags, given)
+    arrays, rank, a = blank(AttentionArrays), ndims(q), with_defaults(given)
     arrays.q, arrays.k, arrays.v = place("q", q), place("k", k), place("v", v)
+    bias, mask = a.bias, a.mask === nothing ? nothing : byte_mask(a.mask)
     if bias !== nothing
         eltype(bias) == eltype(q) || throw(ArgumentError("bias has elements $(eltype(bias)), q has $(eltype(q))"))
         flags |= WITH_BIAS
         arrays.bias = broadcast_place("bias", bias, sizes.square, rank)
     end
     if mask !== nothing
-        mask isa BitArray && throw(ArgumentError("mask is a $(typeof(mask)), which has bits and no strides: use Array{Bool}"))
-        eltype(mask) == Bool || throw(ArgumentError("mask has elements $(eltype(mask)), must be Bool"))
         flags |= WITH_MASK
         arrays.mask = broadcast_place("mask", mask, sizes.square, rank)
     end
     of_queries = of_keys = Int64[]
-    if query_lengths !== nothing || key_lengths !== nothing
+    if a.query_lengths !== nothing || a.key_lengths !== nothing
         flags |= WITH_LENGTHS
-        of_queries = lengths_vector("query_lengths", query_lengths, sizes.square[4], sizes.square[2])
-        of_keys = lengths_vector("key_lengths", key_lengths, sizes.square[4], sizes.square[1])
+        of_queries = lengths_vector("query_lengths", a.query_lengths, sizes.square[4], sizes.square[2])
+        of_keys = lengths_vector("key_lengths", a.key_lengths, sizes.square[4], sizes.square[1])
         arrays.query_lengths, arrays.key_lengths = pointer(of_queries), pointer(of_keys)
     end
-    left, right = window === nothing ? (nothing, nothing) : window
+    left, right = window_sides(a.window)
     left === nothing || (flags |= WINDOW_LEFT)
     right === nothing || (flags |= WINDOW_RIGHT)
-    scale !== nothing && iszero(scale) && (flags |= SCALE_IS_ZERO)
-    causality = causal === true ? :top_left : causal === false ? :none : causal
+    a.scale !== nothing && iszero(a.scale) && (flags |= SCALE_IS_ZERO)
+    causality = a.causal === true ? :top_left : a.causal === false ? :none : a.causal
     made = plan(merge(sizes.fields, (
-        map = choice("map", map, MAPS), normaliser = choice("normaliser", normaliser, NORMALISERS),
-        causal = choice("causal", causality, CAUSAL), threads = threads, flags = flags, window_left = something(left, 0),
-        window_right = something(right, 0), scale = Float64(something(scale, 0)), relu_at_zero = Float64(relu_at_zero),
-        isa = isa === nothing ? nothing : String(isa))))
+        map = choice("map", a.map, MAPS), normaliser = choice("normaliser", a.normaliser, NORMALISERS),
+        causal = choice("causal", causality, CAUSAL), threads = a.threads, flags = flags, window_left = something(left, 0),
+        window_right = something(right, 0), scale = Float64(something(a.scale, 0)), relu_at_zero = Float64(a.relu_at_zero),
+        isa = a.isa === nothing ? nothing : String(a.isa))))
     GC.@preserve q k v bias mask of_queries of_keys kept begin
         fill!(arrays)
         check(ccall(symbol(direction), Int32, (Ptr{Cvoid}, Ref{AttentionArrays}, Ptr{Cvoid}, Csize_t), made, arrays, C_NULL, 0))
@@ -149,8 +174,8 @@ end
 Float64, with any strides (views, transposes, PermutedDimsArray), read where they are; kv_heads divides heads. `map` is `:softmax`,
 `:linear` or `:relu`; `normaliser` `:default` (row sums for softmax, none else), `:none`, `:visible` (the number of visible keys)
 or `:row_sum`; `scale` 1/sqrt(features) by default; `causal` false, true (`:top_left`) or `:bottom_right`; `window` (left, right),
-`nothing` for no limit; `bias` and `mask` (Bool, true is visible) are broadcast to (key, query, head, batch). The result is a new
-array in the memory order of `q`, or `out`. With `also = :weights`, or several of `:lse`, `:weights`, `:scores`, the result is a
+`nothing` for no limit; `bias` and `mask` (Bool, true is visible) are broadcast to (key, query, head, batch); `query_lengths` and
+`key_lengths` are one number for each batch. The result is a new array in the memory order of `q`, or `out`. With `also = :weights`, or several of `:lse`, `:weights`, `:scores`, the result is a
 named tuple of `o` and these.
 """
 function attention(q::AbstractArray, k::AbstractArray, v::AbstractArray; out = nothing, also = (), arguments...)
@@ -159,7 +184,7 @@ function attention(q::AbstractArray, k::AbstractArray, v::AbstractArray; out = n
     sizes, rank = call_sizes(q, k, v), ndims(q)
     o = given_output("o", out, q, sizes.o[1:rank])
     extras = Tuple(Array{eltype(q)}(undef, (name === :lse ? sizes.square[2:rank] : sizes.square[1:rank])...) for name in asked)
-    run_attention(:lamina_attention_forward, (o, extras), sizes, q, k, v, flags; arguments...) do arrays
+    run_attention(:lamina_attention_forward, (o, extras), sizes, q, k, v, flags, values(arguments)) do arrays
         arrays.o = place("o", o)
         for (name, array) in zip(asked, extras)
             setproperty!(arrays, name, name === :lse ? row_place("lse", array) : place(string(name), array))
@@ -178,6 +203,7 @@ Gradients are new arrays in the memory order of q, k, v, or the three of `out`.
 """
 function attention_gradient(q::AbstractArray, k::AbstractArray, v::AbstractArray, d_o::AbstractArray; d_lse = nothing,
                             d_weights = nothing, bias = nothing, out = (nothing, nothing, nothing), arguments...)
+    given = merge((bias = bias,), values(arguments))
     sizes, rank = call_sizes(q, k, v), ndims(q)
     cotangent("d_o", d_o, q, sizes.o[1:rank])
     d_lse === nothing || cotangent("d_lse", d_lse, q, sizes.square[2:rank])
@@ -188,7 +214,7 @@ function attention_gradient(q::AbstractArray, k::AbstractArray, v::AbstractArray
     d_bias = bias === nothing ? nothing : Array{eltype(q)}(undef, sizes.square[1:rank]...)
     d_scale = Ref{Float64}(0)
     kept = (d_o, d_lse, d_weights, d_q, d_k, d_v, d_bias, d_scale)
-    run_attention(:lamina_attention_backward, kept, sizes, q, k, v, flags; bias = bias, arguments...) do arrays
+    run_attention(:lamina_attention_backward, kept, sizes, q, k, v, flags, given) do arrays
         arrays.d_o = place("d_o", d_o)
         d_lse === nothing || (arrays.d_lse = row_place("d_lse", d_lse))
         d_weights === nothing || (arrays.d_weights = place("d_weights", d_weights))

@@ -62,7 +62,7 @@ function Base.iterate(listing::Listing, at = 1)
     return listing.entries[at].name => listing.entries[at], at + 1
 end
 function Base.get(listing::Listing, name, default)
-    at = findfirst(entry -> entry.name == name, listing.entries)
+    at = findfirst(entry -> entry.name == string(name), listing.entries)
     return at === nothing ? default : listing.entries[at]
 end
 Base.haskey(listing::Listing, name) = get(listing, name, nothing) !== nothing
@@ -125,7 +125,7 @@ A task with all its options, a probe, a closed form, or an option, by name.
 """
 function describe(name)
     tasks = list("tasks")
-    haskey(tasks, name) && return Description(tasks[name], entries(name))
+    haskey(tasks, name) && return Description(tasks[name], entries(string(name)))
     for listing in (list("probes"), list("theory"), (entries(task) for task in keys(tasks))...)
         haskey(listing, name) && return listing[name]
     end

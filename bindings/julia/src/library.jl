@@ -81,8 +81,14 @@ mutable struct Handle
     alive::Any
     function Handle(pointer::Ptr{Cvoid}, free::Symbol, alive = nothing)
         handle = new(pointer, symbol(free), alive)
-        return finalizer(h -> ccall(h.free, Cvoid, (Ptr{Cvoid},), h.pointer), handle)
+        return finalizer(release, handle)
     end
+end
+
+# After `finalize` the pointer is NULL, which the library refuses.
+function release(handle::Handle)
+    ccall(handle.free, Cvoid, (Ptr{Cvoid},), handle.pointer)
+    handle.pointer = C_NULL
 end
 
 # A ccall keeps what cconvert gives alive, so that a handle is not freed while it is used.
@@ -101,7 +107,8 @@ end
 # No exception may pass through C. During a call with callbacks SIGINT is held back; inside the host's functions it is let
 # through, and what they throw is caught. The task stays on its thread, also when it yields: C goes on where it was called.
 
-function hosting(call, failures)
+# `translate` makes what is thrown of what was caught.
+function hosting(call, failures; translate = identity)
     task = current_task()
     sticky = task.sticky
     task.sticky = true
@@ -115,19 +122,21 @@ function hosting(call, failures)
     finally
         task.sticky = sticky
     end
+    # Not inside `catch`, where the REPL would show two exceptions for one.
     if !isempty(failures)
         first_failure = popfirst!(failures)
         empty!(failures)
-        throw(first_failure)
+        throw(translate(first_failure))
     end
     return check(status[])
 end
 
-# function(), or nothing with its exception in `failures`.
+# function(), or nothing with its exception in `failures`. Where it was thrown can be seen by ENV["JULIA_DEBUG"] = "Lamina".
 function call_host(call, failures)
     try
         return Base.reenable_sigint(call)
     catch error
+        error isa InterruptException || @debug "thrown by a function that lamina called" exception = (error, catch_backtrace())
         push!(failures, error)
         return nothing
     end

@@ -79,13 +79,11 @@ function continue!(run::Run, steps::Integer = 0)
         GC.@preserve watch begin
             set_progress(run, call, pointer_from_objref(watch), report === nothing ? INTERVAL : run.progress_seconds)
             try
-                hosting(watch.failures) do
+                hosting(watch.failures; translate = e -> e isa InterruptException ? Interrupted(run) : e) do
                     status = ccall(symbol(:lamina_trainer_run), Int32, (Ptr{Cvoid}, Int64), run, steps)
                     status < 0 || (run.last = status)
                     status
                 end
-            catch error
-                error isa InterruptException ? throw(Interrupted(run)) : rethrow()
             finally
                 set_progress(run, C_NULL, C_NULL, 0)
                 clear(report)
@@ -153,16 +151,17 @@ trajectory(run::Run) = lock(() -> read_trajectory(run)[1], run.lock)
 "    definitions(run)\n\nWhat each column of the trajectory is, a named tuple of texts; also `run.definitions`."
 definitions(run::Run) = lock(() -> read_trajectory(run)[2], run.lock)
 
-"    options(run)\n\nThe value of every option that holds in the run, given or default; also `run.options`."
+"    options(run)\n\nThe value of every option that holds in the run, given or default, a named tuple; also `run.options`."
 function options(run::Run)
     out = Ref{Ptr{UInt8}}(C_NULL)
-    return lock(run.lock) do
-        known = entries(run.task.name)
+    known = entries(run.task.name)
+    found = lock(run.lock) do
         map(values(known)) do entry
             @call lamina_trainer_option(run::Ptr{Cvoid}, entry.name::Cstring, out::Ptr{Ptr{UInt8}})
-            entry.name => GC.@preserve run parse_value(entry, unsafe_string(out[]))
-        end |> Dict{String,Any}
+            GC.@preserve run parse_value(entry, unsafe_string(out[]))
+        end
     end
+    return NamedTuple{Tuple(Symbol(entry.name) for entry in values(known))}(Tuple(found))
 end
 
 function updates(run::Run)
@@ -182,12 +181,15 @@ last_of(column) = isempty(column) ? NaN : last(column)
 
 const RUN_PROPERTIES = (
     trajectory = trajectory, definitions = definitions, parameters = parameters, options = options, step = updates,
-    steps = run -> run.options["steps"], status = status, loss = run -> last_of(run.trajectory.loss),
+    steps = run -> run.options.steps, status = status, loss = run -> last_of(run.trajectory.loss),
     excess = run -> last_of(run.trajectory.excess))
 
 Base.propertynames(::Run) = (keys(RUN_PROPERTIES)..., :task, :progress, :progress_seconds)
-Base.getproperty(run::Run, name::Symbol) =
-    haskey(RUN_PROPERTIES, name) ? RUN_PROPERTIES[name](run) : getfield(run, name)
+function Base.getproperty(run::Run, name::Symbol)
+    haskey(RUN_PROPERTIES, name) && return RUN_PROPERTIES[name](run)
+    hasfield(Run, name) && return getfield(run, name)
+    throw(ArgumentError("$name is not a property of a run, must be one of $(join(propertynames(run), ", "))"))
+end
 
 Base.show(io::IO, run::Run) = print(io, "Lamina.Run of ", run.task.name, ": step ", run.step, " of ", run.steps, ", ", run.status)
 function Base.show(io::IO, ::MIME"text/plain", run::Run)
@@ -195,10 +197,10 @@ function Base.show(io::IO, ::MIME"text/plain", run::Run)
     table = run.trajectory
     if !isempty(table.step)
         print(io, "\n  loss ", round(run.loss; digits = 6), ", excess ", round(run.excess; sigdigits = 4))
-        haskey(table, :predicted) && print(io, ", predicted ", round(last(table.predicted); sigdigits = 4))
+        :predicted in propertynames(table) && print(io, ", predicted ", round(last(table.predicted); sigdigits = 4))
     end
     now = run.options
-    chosen = ["$(e.name) = $(repr(now[e.name]))" for e in values(entries(run.task.name))
-              if now[e.name] != parse_value(e, e.default)]
+    chosen = ["$(e.name) = $(repr(now[Symbol(e.name)]))" for e in values(entries(run.task.name))
+              if now[Symbol(e.name)] != parse_value(e, e.default)]
     isempty(chosen) || print(io, "\n  ", join(chosen, ", "))
 end
