@@ -1,4 +1,4 @@
-// Parallel loops over chunks: the only user of oneTBB. The cut into chunks is the caller's and never depends on the number
+// Parallel loops over chunks. The cut into chunks is the caller's and never depends on the number
 // of threads, so neither do the bits.
 #pragma once
 #include <cstdint>
@@ -6,6 +6,8 @@
 #include <memory>
 
 namespace lamina {
+
+class Arenas;
 
 // At most `threads` threads per call (0: all that the process may use). With one thread, or one chunk, oneTBB is not entered.
 // A const Team may be used by several host threads at once: each call takes an arena of its own from a list.
@@ -22,7 +24,6 @@ class Team {
   void for_each(int64_t chunks, const std::function<void(int64_t chunk, int slot)>& body) const;
 
  private:
-  struct Arenas;
   std::unique_ptr<Arenas> arenas_;
   int threads_;
 };
