@@ -28,7 +28,7 @@ SETTINGS = {"PATH": "/usr/bin:/bin", "HOME": "/root", "LD_PRELOAD": "libsleef.so
 
 def recall_options(variant, threads, steps):
     return {"variant": variant, "noise": 0.5 if variant == "full" else 0, "samples": SAMPLES, "prompt_length": LENGTH, "seed": 1,
-            "precision": "f32", "optimiser": "ngd", "step_size": 0.1, "steps": steps, "threads": threads, "record_every": 1,
+            "precision": "f32", "optimiser": "ngd", "step_size": 0.1, "steps": steps, "threads": threads, "record_every": 1, "probes": "none",
             **({} if variant == "full" else {"feed_forward": "none", "initialisation": "gaussian", "initial_scale": 0.05})}
 
 

@@ -104,6 +104,13 @@ LAMINA_INLINE __m512d native_counts(const uint16_t* p, double) {
   return _mm512_cvtepi32_pd(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
 }
 
+LAMINA_INLINE __m512 native_counts(const uint8_t* p, float) {
+  return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
+LAMINA_INLINE __m512d native_counts(const uint8_t* p, double) {
+  return _mm512_cvtepi32_pd(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
+
 // The first elements of a register.
 template <class T>
 using NativeTail = __mmask16;
@@ -137,6 +144,14 @@ LAMINA_INLINE __m256 native_counts(const uint16_t* p, float) {
 }
 LAMINA_INLINE __m256d native_counts(const uint16_t* p, double) {
   return _mm256_cvtepi32_pd(_mm_cvtepu16_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
+LAMINA_INLINE __m256 native_counts(const uint8_t* p, float) {
+  return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
+LAMINA_INLINE __m256d native_counts(const uint8_t* p, double) {
+  int32_t four;
+  __builtin_memcpy(&four, p, sizeof four);
+  return _mm256_cvtepi32_pd(_mm_cvtepu8_epi32(_mm_cvtsi32_si128(four)));
 }
 
 template <class T>

@@ -12,11 +12,19 @@
 
 namespace lamina::kernels {
 
-// Row lengths of grids are padded to this many elements: the number of virtual lanes.
+// The virtual lanes of a sum; rows of tiles are padded to as many elements.
 inline constexpr int64_t lanes = 16;
 inline constexpr int64_t padded(int64_t n) {
   return (n + lanes - 1) / lanes * lanes;
 }
+
+// The counts of 16 prompts.
+struct PairGrid {
+  int64_t tokens;              // L
+  const uint8_t* n;            // [L+1, L, 16]
+  const uint16_t* n_current;   // [L, 16]
+  const uint16_t* n_previous;  // [L, 16]
+};
 
 template <class T>
 struct Table {
@@ -39,18 +47,34 @@ struct Table {
   // log1p(O) if x[label] = M, else log(E_label + O) + M - x[label]. r may be NULL.
   T (*cross_entropy)(int64_t n, const T* x, int64_t label, T* r);
 
-  // Attention of one query over a prompt in token space. The prompt is a grid of counts: n[i,j] positions have previous token i
-  // and current token j (local numbers), i < rows, j < stride, stride a multiple of `lanes`, columns past the tokens have count
-  // 0. Score of a position S[i,j] = u[j] + v[i].  A[i,j] = n[i,j] map(S[i,j]), for softmax divided by the sum over the grid
-  // (maximum over n > 0 subtracted). Outputs: A [rows, stride] and its marginals
-  //   c_current[j] = sum_i A[i,j] (i ascending),  c_previous[i] = sum16_j A[i,j].
-  void (*pair_forward)(Map map, int64_t rows, int64_t stride, const uint16_t* n, const T* u, const T* v, T* a, T* c_current,
-                       T* c_previous);
-  // Given dA through the marginals, dA[i,j] = d_current[j] + d_previous[i], the cotangents of u and v:
+  // ---- 16 prompts at once, one in each virtual lane: arrays [n, 16] hold element i of all of them in row i ----
+
+  // x[i, first..first+count-1] = value[i], i < n.
+  void (*spread)(int64_t n, const T* value, int64_t first, int64_t count, T* x);
+  // sum[i] = sum16 of x[i, first..first+count-1], i < n.
+  void (*collect)(int64_t n, const T* x, int64_t first, int64_t count, T* sum);
+
+  // Attention of one query a prompt, in token space. A prompt is a grid of counts n[i,j]: so many positions have previous token
+  // i and current token j, local numbers below L; row L is of positions without a previous token. Their sums: n_current[j] =
+  // sum_i n[i,j] with row L, n_previous[i] = sum_j n[i,j]. Score S[i,j] = u[j] + v[i], of row L u[j]. A[i,j] = n[i,j]
+  // map(S[i,j]), for softmax divided by the sum over the grid (maximum over n > 0 subtracted). Results are its marginals
+  // c_current[j] = sum_i A[i,j], c_previous[i] = sum_j A[i,j], i < L:
+  //   linear   n_current u + one chain of fma over n[i,j] v[i], i < L ascending; n_previous v + the same of n[i,j] u[j]; no A,
+  //            and u, v finite, for a token that no position has is multiplied by 0;
+  //   others   sums over i and over j ascending; A [L+1, L, 16] is stored.
+  // c_previous may be NULL for linear.
+  void (*pair_forward)(Map map, const PairGrid& grid, const T* u, const T* v, T* a, T* c_current, T* c_previous);
+  // Given dA through the marginals, dA[i,j] = d_current[j] + d_previous[i] (row L: d_current[j]; d_previous NULL: 0), the
+  // cotangents of u and v:
   //   linear dS = n dA;  relu dS = n 1{S >= 0} dA (relu'(0) = 1);  softmax dS = A (dA - sum_ij A dA);
-  //   g_current[j] = sum_i dS[i,j],  g_previous[i] = sum16_j dS[i,j].
-  void (*pair_backward)(Map map, int64_t rows, int64_t stride, const uint16_t* n, const T* u, const T* v, const T* a,
-                        const T* d_current, const T* d_previous, T* g_current, T* g_previous);
+  //   g_current[j] = sum_i dS[i,j],  g_previous[i] = sum_j dS[i,j], in the order of pair_forward.
+  void (*pair_backward)(Map map, const PairGrid& grid, const T* u, const T* v, const T* a, const T* d_current,
+                        const T* d_previous, T* g_current, T* g_previous);
+
+  // Cross-entropies of logits x [n, 16], to which `absent` further logits 0 belong: loss[l] as in cross_entropy with O summed
+  // over j ascending in 4 chains (j mod 4; then 0 + 1, 2 + 3), then absent exp(-M); r = weight[l] (softmax(x) - unit(label[l])).
+  // Labels are row numbers. r may be x.
+  void (*cross_entropies)(int64_t n, const T* x, const T* label, T absent, const T* weight, T* loss, T* r);
 
   // Steps of attention on tiles of scores.
   AttentionTable<T> attention;

@@ -4,6 +4,7 @@
 #include "kernels/elementary.hpp"
 #include "kernels/gemm.hpp"
 #include "kernels/kernels.hpp"
+#include "kernels/lanes.hpp"
 #include "kernels/pair.hpp"
 #include "kernels/row.hpp"
 
@@ -20,8 +21,11 @@ inline constexpr Table<T> table_of_set = {
     .expm1 = expm1_row<T>,
     .sum = sum_row<T>,
     .cross_entropy = cross_entropy<T>,
+    .spread = spread<T>,
+    .collect = collect<T>,
     .pair_forward = pair_forward<T>,
     .pair_backward = pair_backward<T>,
+    .cross_entropies = cross_entropies<T>,
     .attention = attention_table<T>,
 };
 

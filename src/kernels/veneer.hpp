@@ -277,8 +277,8 @@ LAMINA_INLINE Batch<T> keep(Batch<T> x) {
 }
 
 // Counts as numbers, exact in both types.
-template <class T>
-LAMINA_INLINE Batch<T> load_counts(const uint16_t* p) {
+template <class T, class Count>
+LAMINA_INLINE Batch<T> load_counts(const Count* p) {
 #if defined(LAMINA_X86)
   return {native_counts(p, T(0))};
 #else

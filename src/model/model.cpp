@@ -4,8 +4,9 @@
 #include <array>
 #include <cmath>
 
-#include "model/matrix_model.hpp"
+#include "model/dense_model.hpp"
 #include "model/tied_model.hpp"
+#include "model/token_model.hpp"
 
 namespace lamina {
 namespace {
@@ -77,8 +78,9 @@ std::unique_ptr<Model> make_model(const Task& task, const Settings& given) {
     fail(LAMINA_E_UNSUPPORTED, "isa is " + (name.empty() ? "forced by LAMINA_ISA to a name" : name) +
                                    " that this build does not have or this CPU cannot run; allowed: " + known);
   }
-  if (settings.is("variant", "full") && settings.is("embedding", "one_hot")) return make_tied_model(task.law(), settings, *isa);
-  return make_matrix_model(task.law(), settings, *isa);
+  if (settings.is("embedding", "orthonormal")) return make_dense_model(task.law(), settings, *isa);
+  if (settings.is("variant", "full")) return make_tied_model(task.law(), settings, *isa);
+  return make_token_model(task.law(), settings, *isa);
 }
 
 }  // namespace lamina

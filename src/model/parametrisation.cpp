@@ -65,10 +65,6 @@ void Parametrisation::add_tensor(const char* name, std::vector<int64_t> shape, b
   tensors_.push_back(std::move(info));
 }
 
-const TensorInfo& Parametrisation::free_tensor(char name) const {
-  return tensors_[name == 'W' ? w_ : name == 'V' ? v_ : name == 'U' ? u_ : f_];
-}
-
 void Parametrisation::hold_fixed(double* gradient) const {
   for (const TensorInfo& t : tensors_)
     if (!t.trained) std::fill_n(gradient + t.offset, t.count, 0.0);
@@ -184,47 +180,36 @@ std::vector<double> Parametrisation::f_vector(std::span<const double> parameters
   return f;
 }
 
-Matrices Parametrisation::matrices(std::span<const double> parameters) const {
-  const auto free_values = [&](int index) {
-    const auto part = parameters.subspan(tensors_[index].offset, tensors_[index].count);
-    return std::vector<double>(part.begin(), part.end());
-  };
-  Matrices m;
-  const double s = value_scale(parameters);
-  if (w_ >= 0) {
-    m.W = free_values(w_);
-  } else {
-    m.W.assign(d_ * d_, 0.0);
+std::vector<double> Parametrisation::matrix(char name, std::span<const double> parameters) const {
+  if (const int at = index(name); at >= 0) {
+    const auto part = parameters.subspan(tensors_[at].offset, tensors_[at].count);
+    return {part.begin(), part.end()};
+  }
+  std::vector<double> M(name == 'F' && !construction_.feed_forward ? 0 : d_ * d_, 0.0);
+  if (name == 'W') {
     for (size_t i = 0; i < law_.triggers.size(); ++i) {
       const int64_t q = law_.triggers[i];
       const double lambda = parameters[tensors_[lambda_].offset + i];
-      add_outer(m.W, q, K_ + q, lambda);
-      add_outer(m.W, q, N_, -(construction_.kappa * lambda + construction_.beta));
+      add_outer(M, q, K_ + q, lambda);
+      add_outer(M, q, N_, -(construction_.kappa * lambda + construction_.beta));
     }
-  }
-  if (v_ >= 0) {
-    m.V = free_values(v_);
-  } else {
-    m.V.assign(d_ * d_, 0.0);
+  } else if (name == 'V') {
     for (int64_t i = 0; i < D_; ++i)
-      if (!(construction_.value_skips_tau && i == N_)) add_outer(m.V, i, i, s);
-  }
-  if (u_ >= 0) {
-    m.U = free_values(u_);
-  } else {
+      if (!(construction_.value_skips_tau && i == N_)) add_outer(M, i, i, value_scale(parameters));
+  } else if (name == 'U') {
     std::vector<double> U(K_ * D_, 0.0);
     for (int64_t j = 0; j < K_; ++j) U[j * D_ + j] = 1;
-    m.U = rotate(U, K_);
-  }
-  if (f_ >= 0) {
-    m.F = free_values(f_);
-  } else if (construction_.feed_forward) {
-    m.F.assign(d_ * d_, 0.0);
+    return rotate(U, K_);
+  } else if (!M.empty()) {
     const std::vector<double> tau = column(N_), f = combine(f_vector(parameters));
     for (int64_t i = 0; i < d_; ++i)
-      for (int64_t j = 0; j < d_; ++j) m.F[i * d_ + j] = tau[i] * f[j];
+      for (int64_t j = 0; j < d_; ++j) M[i * d_ + j] = tau[i] * f[j];
   }
-  return m;
+  return M;
+}
+
+Matrices Parametrisation::matrices(std::span<const double> parameters) const {
+  return {matrix('W', parameters), matrix('V', parameters), matrix('U', parameters), matrix('F', parameters)};
 }
 
 void Parametrisation::pull_back(std::span<const double> parameters, const Matrices& d, double* gradient) const {

@@ -38,15 +38,16 @@ class Parametrisation {
   bool f_free() const { return f_ >= 0; }
   bool scale_trained() const { return scale_ >= 0 && tensors_[scale_].trained; }
   int64_t scale_offset() const { return tensors_[scale_].offset; }
-  // The tensor W, V, U or F where it is free.
-  const TensorInfo& free_tensor(char name) const;
+  // Where W, V, U or F, if free, stands in the parameters.
+  int64_t offset(char name) const { return tensors_[index(name)].offset; }
 
   std::vector<double> initial() const;
   double value_scale(std::span<const double> parameters) const { return scale_ >= 0 ? parameters[tensors_[scale_].offset] : 1.0; }
   double logit(std::span<const double> parameters) const { return logit_ >= 0 ? parameters[tensors_[logit_].offset] : 0.0; }
   void hold_fixed(double* gradient) const;  // zeroes the entries of held tensors
 
-  // All four matrices as they are used, free or held; F is empty if there is no feed-forward part.
+  // A matrix as it is used, W, V, U or F, free or held; F is empty if there is no feed-forward part. matrices: all four.
+  std::vector<double> matrix(char name, std::span<const double> parameters) const;
   Matrices matrices(std::span<const double> parameters) const;
   // gradient += the part of a matrix gradient that belongs to lambda, value_scale and noise_logit. Empty members are skipped.
   void pull_back(std::span<const double> parameters, const Matrices& d, double* gradient) const;
@@ -56,6 +57,7 @@ class Parametrisation {
   void forward(std::span<const double> parameters, const Prompts& prompts, LogitPart part, double* logits, double* weights) const;
 
  private:
+  int index(char name) const { return name == 'W' ? w_ : name == 'V' ? v_ : name == 'U' ? u_ : f_; }
   void add_tensor(const char* name, std::vector<int64_t> shape, bool trained, int& index);
   std::vector<double> column(int64_t basis) const;                       // B e_basis
   std::vector<double> combine(const std::vector<double>& f) const;       // B f

@@ -75,6 +75,7 @@ class Registers : public KernelTest {
     constexpr int64_t rows = 3, n = 64;
     std::vector<T> x(n * n, T(0.5)), y(n * n, T(0.25)), z(n * n);
     std::vector<uint16_t> counts(rows * n, 1);
+    std::vector<uint8_t> bytes(4 * rows * 16, 1);
     const auto clean_after = [](const char* what, auto call) {
       __asm__ volatile("vzeroupper" ::: "memory");
       call();
@@ -90,13 +91,17 @@ class Registers : public KernelTest {
       clean_after("sum", [&] { z[0] = t.sum(columns, x.data()); });
       clean_after("cross_entropy", [&] { z[0] = t.cross_entropy(columns, x.data(), 0, y.data()); });
     }
-    for (const int64_t stride : {16, 32, 48, 64})
-      for (const Map map : {Map::softmax, Map::linear, Map::relu}) {
-        T *c = z.data(), *d = y.data();
-        clean_after("pair_forward", [&] { t.pair_forward(map, rows, stride, counts.data(), d, d, x.data(), c, c + n); });
-        clean_after("pair_backward",
-                    [&] { t.pair_backward(map, rows, stride, counts.data(), d, d, x.data(), d, d, c, c + n); });
-      }
+    const PairGrid grid{3, bytes.data(), counts.data(), counts.data()};
+    T *c = z.data(), *d = y.data();
+    for (const Map map : {Map::softmax, Map::linear, Map::relu}) {
+      clean_after("pair_forward", [&] { t.pair_forward(map, grid, d, d, x.data(), c, c + n); });
+      clean_after("pair_backward", [&] { t.pair_backward(map, grid, d, d, x.data(), d, d, c, c + n); });
+    }
+    for (const int64_t count : {1, 8, 13, 16}) {
+      clean_after("spread", [&] { t.spread(rows, d, 16 - count, count, c); });
+      clean_after("collect", [&] { t.collect(rows, d, 16 - count, count, c); });
+    }
+    clean_after("cross_entropies", [&] { t.cross_entropies(rows, x.data(), z.data(), T(2), d, c, c + n); });
   }
 };
 
