@@ -9,7 +9,7 @@ const SPLITS = (train = 0, test = 1, unseen = 2)
 const PARTS = (all = 0, attention = 1, feed_forward = 2)
 const SCALE_IS_ZERO, WITH_BIAS, WITH_MASK, WITH_LENGTHS = UInt32(1) << 0, UInt32(1) << 1, UInt32(1) << 2, UInt32(1) << 3
 const WITH_LSE, WITH_WEIGHTS, WITH_SCORES = UInt32(1) << 4, UInt32(1) << 5, UInt32(1) << 6
-const WINDOW_LEFT, WINDOW_RIGHT = UInt32(1) << 7, UInt32(1) << 8
+const WINDOW_LEFT, WINDOW_RIGHT, WITH_OFFSETS = UInt32(1) << 7, UInt32(1) << 8, UInt32(1) << 9
 
 mutable struct CatalogueEntry
     struct_size::UInt32

@@ -3,8 +3,9 @@ child = """
 const LAW = Lamina.Task(; $(repr(SMALL))...)
 function trained()
     here, elsewhere = Threads.threadid(), 0
-    sampler(split, seed, first, count) = (elsewhere += Threads.threadid() != here; yield(); Lamina.sample(LAW, count; split = split, seed = seed, first = first))
-    report(at) = (elsewhere += Threads.threadid() != here; yield(); nothing)
+    looked() = (elsewhere += Threads.threadid() != here; yield(); nothing)
+    sampler(split, seed, first, count) = (looked(); Lamina.sample(LAW, count; split = split, seed = seed, first = first))
+    report(at) = looked()
     law = Lamina.Task(sampler; length = 24, vocabulary = 20, noise = 0.5)
     run = Lamina.train(law; data = :fresh, batch = 16, steps = 30, probes = :none, variant = :original, initialisation = :gaussian,
                        threads = 2, progress = report, progress_seconds = 0)

@@ -1,9 +1,24 @@
-"""What tests share: small runs, and the oracle of attention."""
+"""What tests share: small runs, the oracle of attention, the tree that this package is a part of."""
+import os
+import pathlib
+
 import numpy as np
 import pytest
 
 import lamina
 
+
+def golden():
+    """LAMINA_GOLDEN, or beside the build folder LAMINA_BUILD, or in the tree that this file is in."""
+    if "LAMINA_GOLDEN" in os.environ:
+        return pathlib.Path(os.environ["LAMINA_GOLDEN"])
+    if "LAMINA_BUILD" in os.environ:
+        return pathlib.Path(os.environ["LAMINA_BUILD"]).parent / "tests" / "golden"
+    return pathlib.Path(__file__).resolve().parents[3] / "tests" / "golden"
+
+
+GOLDEN = golden()
+TREE = GOLDEN.parents[1]
 SMALL = dict(vocabulary=20, triggers=3, outputs=5, unseen_outputs=3, prompt_length=24, occurrences=3, samples=64,
              evaluation_samples=32, steps=20)
 # Gradient descent with so small a step comes to no end.

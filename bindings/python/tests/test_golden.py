@@ -1,24 +1,9 @@
 """The golden trajectories, bit for bit. Their format is in tests/golden/README.md."""
-import os
-import pathlib
-
 import numpy as np
 import pytest
 
 import lamina
-
-
-
-def folder():
-    """LAMINA_GOLDEN, or beside the build folder LAMINA_BUILD, or in the tree that this file is in."""
-    if "LAMINA_GOLDEN" in os.environ:
-        return pathlib.Path(os.environ["LAMINA_GOLDEN"])
-    if "LAMINA_BUILD" in os.environ:
-        return pathlib.Path(os.environ["LAMINA_BUILD"]).parent / "tests" / "golden"
-    return pathlib.Path(__file__).resolve().parents[3] / "tests" / "golden"
-
-
-FOLDER = folder()
+from conftest import GOLDEN
 
 
 def read(path):
@@ -29,10 +14,10 @@ def read(path):
 
 
 def test_there_are_golden_trajectories():
-    assert list(FOLDER.glob("*.csv")), f"none in {FOLDER}; LAMINA_GOLDEN may name the folder"
+    assert list(GOLDEN.glob("*.csv")), f"none in {GOLDEN}; LAMINA_GOLDEN may name the folder"
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.csv")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.csv")), ids=lambda path: path.stem)
 @pytest.mark.parametrize("threads", [1, 3])
 def test_golden(path, threads):
     settings, columns, rows = read(path)
