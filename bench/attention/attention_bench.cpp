@@ -2,15 +2,12 @@
 // multiply-adds measured in the same run. Flops as usual: forward 4 B H N^2 D, with backward 14 B H N^2 D; half when causal.
 #include <benchmark/benchmark.h>
 
-#include <cstring>
 #include <ctime>
 #include <random>
 #include <vector>
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
 #include "lamina/lamina.h"
+#include "peak.hpp"
 
 namespace {
 
@@ -20,55 +17,6 @@ double seconds(bool own) {
   clock_gettime(own ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &now);
   return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
 }
-
-// Flops per second of chains of fused multiply-adds in registers, best of several tries; 0 where none is written.
-template <class Chain>
-double best_rate(double flops_per_call, Chain chain) {
-  double best = 0;
-  for (int attempt = 0; attempt < 10; ++attempt) {
-    const double start = seconds(true);
-    chain();
-    best = std::max(best, flops_per_call / (seconds(true) - start));
-  }
-  return best;
-}
-
-#if defined(__x86_64__)
-constexpr int64_t rounds = 400000;
-constexpr int chains = 12;
-__attribute__((target("avx512f"))) void chain_avx512() {
-  __m512 x[chains];
-  for (auto& v : x) v = _mm512_set1_ps(1.0f);
-  const __m512 a = _mm512_set1_ps(0.999f), b = _mm512_set1_ps(0.001f);
-  for (int64_t i = 0; i < rounds; ++i) {
-#pragma GCC unroll 12
-    for (auto& v : x) v = _mm512_fmadd_ps(v, a, b);
-#pragma GCC unroll 12
-    for (auto& v : x) __asm__ volatile("" : "+v"(v));
-  }
-}
-__attribute__((target("avx2,fma"))) void chain_avx2() {
-  __m256 x[chains];
-  for (auto& v : x) v = _mm256_set1_ps(1.0f);
-  const __m256 a = _mm256_set1_ps(0.999f), b = _mm256_set1_ps(0.001f);
-  for (int64_t i = 0; i < rounds; ++i) {
-#pragma GCC unroll 12
-    for (auto& v : x) v = _mm256_fmadd_ps(v, a, b);
-#pragma GCC unroll 12
-    for (auto& v : x) __asm__ volatile("" : "+x"(v));
-  }
-}
-double peak(const char* isa, bool f64) {
-  double rate = 0;
-  if (std::strcmp(isa, "avx512") == 0) rate = best_rate(2.0 * 16 * chains * rounds, chain_avx512);
-  if (std::strcmp(isa, "avx2") == 0) rate = best_rate(2.0 * 8 * chains * rounds, chain_avx2);
-  return f64 ? rate / 2 : rate;
-}
-#else
-double peak(const char*, bool) {
-  return 0;
-}
-#endif
 
 template <class T>
 void measure(benchmark::State& state, int32_t map, int32_t causal, bool with_backward, int32_t threads) {
@@ -116,7 +64,7 @@ void measure(benchmark::State& state, int32_t map, int32_t causal, bool with_bac
     }
   }
   const double flops = (with_backward ? 14.0 : 4.0) * (causal ? 0.5 : 1) * static_cast<double>(B * H * N * N * D);
-  const double most = peak(lamina_attention_isa(plan), sizeof(T) == 8);
+  const double most = peak::rate(lamina_attention_isa(plan), sizeof(T) == 8);
   state.counters["best_us"] = best * 1e6;
   state.counters["GFLOPS"] = flops / best * 1e-9;
   if (most > 0) state.counters["share_of_peak"] = flops / best / most;

@@ -1,12 +1,12 @@
 #!/bin/sh
-# make-root.sh ROOT: a folder that holds Debian unstable with a current PyTorch for the CPU, to be measured beside lamina.
-# As root; about 4 GB. The mirror is the one apt uses here. libsleef-dev and g++ are there for torch.compile: without
-# sleef.h it emits scalar code and says nothing.
+# make-root.sh ROOT: a folder that holds Debian unstable with current peers for the CPU, to be measured beside lamina: PyTorch,
+# oneDNN, ONNX Runtime, ggml. As root; about 4 GB. The mirror is the one apt uses here. libsleef-dev and g++ are there for
+# torch.compile: without sleef.h it emits scalar code and says nothing.
 set -eu
 
 root=${1:?usage: make-root.sh ROOT}
 packages="python3-torch python3-numpy python3-dev libtorch-dev libsleef-dev libsleef3 g++ util-linux
-  libopenblas0-openmp libopenblas0-pthread libopenblas0-serial"
+  libopenblas0-openmp libopenblas0-pthread libopenblas0-serial libdnnl-dev libggml-dev python3-onnxruntime python3-onnx"
 
 if ! command -v debootstrap >/dev/null; then
   apt-get update -qq
