@@ -11,7 +11,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(HERE)))
-INSIDE = "/tmp/lamina-peers/attention"
+INSIDE = f"/tmp/lamina-peers/attention-{os.getpid()}"  # of this run: several may go at once
 LIBRARIES = {"ggml": ["-lggml", "-lggml-base"], "onednn": ["-ldnnl"]}
 # glibc's page faults cost PyTorch up to 2x on large tensors; LD_PRELOAD is what lets torch.compile emit vector code.
 SETTINGS = {"PATH": "/usr/bin:/bin", "HOME": "/root", "LD_LIBRARY_PATH": "/usr/lib/x86_64-linux-gnu/openblas-openmp",
@@ -129,3 +129,4 @@ class Servers:
     def close(self):
         for server in self.running.values():
             server.close()
+        shutil.rmtree(self.outside, ignore_errors=True)
