@@ -10,6 +10,7 @@ from ._catalogue import Description, Entry, Listing, describe
 from ._catalogue import list_names as list
 from ._library import Error, Interrupted, build_info, instruction_sets, version
 from ._model import Model, Parameters, Tensor, loss_gradient
+from ._prepared import PreparedAttention
 from ._progress import Progress
 from ._run import Run, load, run
 from ._task import Sample, Task, sample, theory
@@ -17,5 +18,5 @@ from ._trajectory import Trajectory
 
 __version__ = "0.1.0"
 __all__ = ["Attention", "AttentionGradient", "Description", "Entry", "Error", "Interrupted", "Listing", "Model", "Parameters",
-           "Progress", "Run", "Sample", "Task", "Tensor", "Trajectory", "attention", "attention_gradient", "build_info",
+           "PreparedAttention", "Progress", "Run", "Sample", "Task", "Tensor", "Trajectory", "attention", "attention_gradient", "build_info",
            "describe", "instruction_sets", "list", "load", "loss_gradient", "run", "sample", "theory", "version"]

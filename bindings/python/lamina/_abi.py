@@ -9,6 +9,7 @@ ABI = 0  # the major version of the binary interface that the structs below desc
 OK, STOPPED, DIVERGED, GRADIENT_VANISHED = 0, 1, 2, 3
 KINDS = {1: "number", 2: "integer", 3: "word", 4: "text", 5: "array", 6: "name"}
 F64, F32 = 1, 2
+FORWARD, BACKWARD = 1, 2
 MAPS = {"softmax": 1, "linear": 2, "relu": 3}
 NORMALISERS = {"default": 0, "none": 1, "visible": 2, "row_sum": 3}
 CAUSAL = {"none": 0, "top_left": 1, "bottom_right": 2}
@@ -103,6 +104,7 @@ PROTOTYPES = {
     "lamina_attention_arrays_init": (_status, [POINTER(AttentionArrays), c_uint32]),
     "lamina_attention_create": (_status, [POINTER(AttentionSpec), _out]),
     "lamina_attention_free": (None, [_handle]),
+    "lamina_attention_workspace": (_status, [_handle, c_int32, POINTER(c_size_t)]),
     "lamina_attention_isa": (_text, [_handle]),
     "lamina_attention_forward": (_status, [_handle, POINTER(AttentionArrays), c_void_p, c_size_t]),
     "lamina_attention_backward": (_status, [_handle, POINTER(AttentionArrays), c_void_p, c_size_t]),

@@ -204,3 +204,31 @@ def test_every_instruction_set_and_several_threads():
     for thread in threads:
         thread.join()
     assert len(results) == 8 and all(same_bits(o, results[0]) for o in results)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_prepared_call_reads_what_the_arrays_hold_by_then(dtype):
+    q, k, v = arrays(21, dtype=dtype)
+    d_o = np.random.default_rng(22).normal(size=(2, 3, 7, 4)).astype(dtype)
+    step = lamina.PreparedAttention(q, k, v, d_o, causal=True, map="relu", normaliser="row_sum", threads=1)
+    for _ in range(2):
+        assert step.forward() is step.o
+        expected = lamina.attention_gradient(q, k, v, d_o, causal=True, map="relu", normaliser="row_sum")
+        assert same_bits(step.o, lamina.attention(q, k, v, causal=True, map="relu", normaliser="row_sum"))
+        assert all(same_bits(a, b) for a, b in zip(step.backward(), expected[:3]))
+        q *= 0.5
+        v += 1
+
+
+def test_prepared_call_checks_what_it_can():
+    q, k, v = arrays(23)
+    with pytest.raises(TypeError, match="unknown argument colour"):
+        lamina.PreparedAttention(q, k, v, colour="red")
+    with pytest.raises(ValueError, match="d_o was not given"):
+        lamina.PreparedAttention(q, k, v).backward()
+    lengths = np.array([7, 9])
+    step = lamina.PreparedAttention(q, k, v, key_lengths=lengths)
+    step.forward()
+    lengths[0] = 10
+    with pytest.raises(lamina.Error, match="key_lengths"):
+        step.forward()
