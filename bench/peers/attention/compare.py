@@ -19,9 +19,9 @@ import rows as table
 from servers import Failed, Prepared, Servers
 
 BURST = 0.012      # seconds
-BUDGET = 2.4       # seconds of rounds a row, if 5 rounds fit
-ROUNDS = 5, 15     # least and most
-LEAVE = 1.4        # a setting that first takes so many times the fastest peer's time is not timed again
+BUDGET = 2.4       # seconds of rounds a row, if the least number of rounds fits
+ROUNDS = 3, 15     # least and most
+LEAVE = 1.5        # a setting that first takes so many times the fastest peer's time is not timed again
 TOLERANCE = {"f32": 2e-5, "f64": 1e-13}  # of the largest output; in f16 products of keys and values 2e-3
 
 
@@ -57,7 +57,7 @@ def quartiles(values):
 
 def competitors(row):
     """(name, program, method, threads, isa) with lamina first."""
-    ours = [("lamina", "lamina", "", row.threads, row.isa)]
+    ours = [("lamina", "python" if row.against == "python" else "lamina", "", row.threads, row.isa)]
     if row.against == "itself":
         return ours + [("lamina, 1 thread", "lamina", "", 1, row.isa)]
     return ours + [(f"{table.NAMES[program]} {method}", program, method, row.threads, row.isa) for program, method in table.methods(row)]
@@ -70,7 +70,7 @@ def measure(row, servers, inputs):
     for name, program, method, threads, isa in competitors(row):
         try:
             call = Prepared(servers.get(program, threads, isa), row, method, threads)
-            first[name] = call.burst(0.004)
+            first[name] = call.first
             call.output()
             outputs = inputs.outputs(row)
             ours = outputs if ours is None else ours
@@ -136,7 +136,7 @@ HEAD = ("| group | B, H, N, D | map | direction | type | threads | lamina, GFLOP
 def line(judged):
     row = judged["row"]
     cells = [row.group, ", ".join(map(str, row.shape)), row.map + (", causal" if row.causal else ""),
-             "forward" if row.direction == "forward" else "forward + backward",
+             ("forward" if row.direction == "forward" else "forward + backward") + (", Python" if row.against == "python" else ""),
              row.element + (" AVX2" if row.isa == "avx2" else ""), str(row.threads)]
     failed = "; ".join(f"{name} failed: {why}" for name, why in judged["failed"].items())
     if "shares" not in judged:

@@ -1,7 +1,7 @@
 // The protocol by which one driver times many programs in turn: lines on standard input, one line of answer each.
-//   prepare SLOT KEY=VALUE ...   builds one call from the arrays in folder/{q,k,v,d_o}      -> ok NOTE | failed: WHY
+//   prepare SLOT KEY=VALUE ...   builds one call from the arrays in folder/{q,k,v,d_o}      -> ok SECONDS NOTE | failed: WHY
 //   burst SLOT SECONDS           repeats it for so long, at least once                      -> seconds a call
-//   output SLOT FOLDER           runs it once more and writes o (d_q d_k d_v)               -> ok
+//   output SLOT FOLDER           writes o (d_q d_k d_v) of the last call                    -> ok
 //   release SLOT                 forgets it                                                 -> ok
 //   memory SLOT                  peak of the resident set in bytes since the process began  -> bytes
 // Time is the process's own where it has one thread, so that a busy machine disturbs little, else the wall's.
@@ -107,8 +107,9 @@ inline int serve(const Maker& make, const Other& other = nullptr) {
         Request request;
         while (words >> word) request.field[word.substr(0, word.find('='))] = word.substr(word.find('=') + 1);
         Prepared made{make(request), request.number("threads") == 1};
+        const double start = seconds_now(made.own);
         made.call->run();
-        answer << "ok " << made.call->note();
+        answer << "ok " << seconds_now(made.own) - start << ' ' << made.call->note();
         calls.insert_or_assign(slot, std::move(made));
       } else if (verb == "release") {
         calls.erase(slot);
@@ -122,9 +123,7 @@ inline int serve(const Maker& make, const Other& other = nullptr) {
         answer << burst(*prepared.call, least, prepared.own);
       } else if (verb == "output") {
         words >> word;
-        Call& call = *calls.at(slot).call;
-        call.run();
-        call.write(word);
+        calls.at(slot).call->write(word);
         answer << "ok";
       } else if (other) {
         answer << other(verb, slot, words);

@@ -33,21 +33,24 @@ def burst(run, least, clock):
 
 
 def serve(make, idle=lambda: None):
-    """make(request) gives (run, note): run() computes once and returns the outputs by name, as numpy arrays or torch tensors.
-    idle() is called when nothing is prepared any more."""
-    calls = {}
+    """make(request) gives (run, note): run() computes once and returns the outputs by name, as numpy arrays or torch tensors; or
+    (run, note, read), where read() returns the outputs of the last run. idle() is called when nothing is prepared any more."""
+    calls, outputs = {}, None
     for line in sys.stdin:
         verb, slot, *words = line.split()
         try:
             if verb == "prepare":
                 request = Request(words)
-                run, note = make(request)
-                run()
-                calls[slot] = run, time.process_time if request.threads == 1 else time.perf_counter
-                answer = "ok " + note
+                run, note, *read = make(request)
+                clock = time.process_time if request.threads == 1 else time.perf_counter
+                start = clock()
+                outputs = run()
+                answer = f"ok {clock() - start!r} {note}"
+                outputs = read[0]() if read else outputs
+                calls[slot] = run, clock
             elif verb == "release":
                 calls.pop(slot, None)
-                run = None
+                run = outputs = None
                 if not calls:
                     idle()
                 answer = "ok"
@@ -55,9 +58,9 @@ def serve(make, idle=lambda: None):
                 run, clock = calls[slot]
                 answer = repr(burst(run, float(words[0]), clock))
             elif verb == "output":
-                for name, value in calls[slot][0]().items():
+                for name, value in outputs.items():  # of the call prepared last
                     np.ascontiguousarray(value).tofile(f"{words[0]}/{name}")
-                answer = "ok"
+                outputs, answer = None, "ok"
             else:
                 raise ValueError("unknown verb " + verb)
         except Exception as error:  # whatever a peer throws is a row of the table, not the end of it
