@@ -70,6 +70,7 @@ class Strided {
         ASSERT_EQ(std::memcmp(&storage_[i], &expected, sizeof(T)), 0) << name << ": written outside the array";
       }
   }
+  void forget() { std::fill(storage_.begin(), storage_.end(), canary()); }
   lamina_input input() const { return {storage_.data() + start_, {stride_[0], stride_[1], stride_[2], stride_[3]}}; }
   lamina_output output() { return {storage_.data() + start_, {stride_[0], stride_[1], stride_[2], stride_[3]}}; }
 
@@ -148,6 +149,12 @@ struct Arrays {
     scores.expect_gaps_untouched("scores"), d_q.expect_gaps_untouched("d_q"), d_k.expect_gaps_untouched("d_k");
     d_v.expect_gaps_untouched("d_v"), d_bias.expect_gaps_untouched("d_bias");
     return out;
+  }
+
+  // Every output is as if no call had written it.
+  void forget() {
+    for (Strided<T>* x : {&o, &lse, &weights, &scores, &d_q, &d_k, &d_v, &d_bias}) x->forget();
+    d_scale = 123;
   }
 
   Dice dice;

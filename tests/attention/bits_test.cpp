@@ -1,13 +1,5 @@
-// One problem, one set of bits: whatever the strides, the threads, the instruction set, the batch around it, the host's
-// floating-point state and the number of host threads on one plan.
-#include <oneapi/tbb/global_control.h>
-
-#include <filesystem>
-#include <thread>
-#if defined(__x86_64__)
-#include <xmmintrin.h>
-#endif
-
+// One problem, one set of bits: whatever the strides, the instruction set and the batch around it. (Threads and the host's
+// state: threads_test.cpp; several host threads: hosts_test.cpp.)
 #include "tests/attention/harness.hpp"
 
 using namespace harness;
@@ -78,21 +70,6 @@ TEST(AttentionBits, BroadcastIsACopy) {
   });
 }
 
-TEST(AttentionBits, ThreadsDoNotMatter) {
-  const tbb::global_control raise(tbb::global_control::max_allowed_parallelism, 8);
-  each(true, [](const Problem& p, auto type) {
-    using T = decltype(type);
-    const Outputs<T> serial = run<T>(p);
-    for (const int threads : {2, 3, 4, 8, 0})
-      for (int repeat = 0; repeat < 2; ++repeat)
-        expect_same_bits(serial, run<T>(p, {.threads = threads, .workspace = repeat == 0}), describe(p));
-  });
-  // oneTBB keeps the threads that it has started: that there are as many shows that the calls were shared out.
-  int64_t alive = 0;
-  for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator("/proc/self/task")) ++alive;
-  EXPECT_GE(alive, 8);
-}
-
 TEST(AttentionBits, InstructionSetsDoNotMatter) {
   ASSERT_GE(lamina_isa_count(), 1);
   for (const bool large : {false, true})
@@ -151,57 +128,5 @@ TEST(AttentionBits, NeighboursDoNotMatter) {
     EXPECT_EQ(std::memcmp(got.d_q.data(), all.d_q.data() + i * 20, 20 * sizeof(float)), 0) << i;
   }
 }
-
-TEST(AttentionBits, HostThreadsOnOnePlan) {
-  each(false, [](const Problem& p, auto type) {
-    using T = decltype(type);
-    const Outputs<T> want = run<T>(p);
-    const Plan plan = make_plan(p.spec);
-    std::vector<std::unique_ptr<Arrays<T>>> arrays;
-    for (int t = 0; t < 8; ++t) arrays.push_back(std::make_unique<Arrays<T>>(p));
-    std::vector<std::thread> threads;
-    std::vector<lamina_status> status(8, LAMINA_OK);
-    for (int t = 0; t < 8; ++t)
-      threads.emplace_back([&, t] {
-        for (int repeat = 0; repeat < 5 && status[t] == LAMINA_OK; ++repeat) {
-          status[t] = lamina_attention_forward(plan.get(), &arrays[t]->c, nullptr, 0);
-          if (status[t] == LAMINA_OK) status[t] = lamina_attention_backward(plan.get(), &arrays[t]->c, nullptr, 0);
-        }
-      });
-    for (auto& thread : threads) thread.join();
-    for (int t = 0; t < 8; ++t) {
-      ASSERT_EQ(status[t], LAMINA_OK);
-      expect_same_bits(want, arrays[t]->outputs(p), describe(p));
-    }
-  });
-}
-
-#if defined(__x86_64__)
-TEST(AttentionBits, HostFloatingPointStateDoesNotMatter) {
-  const tbb::global_control raise(tbb::global_control::max_allowed_parallelism, 4);
-  each(true, [](const Problem& p, auto type) {
-    using T = decltype(type);
-    const Outputs<T> want = run<T>(p);
-    Arrays<T> arrays(p);
-    lamina_attention_spec spec = p.spec;
-    spec.threads = 4;
-    const Plan plan = make_plan(spec);
-    const unsigned before = _mm_getcsr();
-    const unsigned states[] = {before | 0x8040, before | 0x2000, before | 0x4000,
-                               before | 0x6000};  // FTZ and DAZ; the rounding modes
-    for (const unsigned state : states) {
-      _mm_setcsr(state);
-      const lamina_status forward = lamina_attention_forward(plan.get(), &arrays.c, nullptr, 0);
-      const lamina_status backward = lamina_attention_backward(plan.get(), &arrays.c, nullptr, 0);
-      const unsigned after = _mm_getcsr();
-      _mm_setcsr(before);
-      EXPECT_EQ(after, state);
-      ASSERT_EQ(forward, LAMINA_OK);
-      ASSERT_EQ(backward, LAMINA_OK);
-      expect_same_bits(want, arrays.outputs(p), describe(p));
-    }
-  });
-}
-#endif
 
 }  // namespace
