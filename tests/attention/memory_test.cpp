@@ -1,6 +1,8 @@
 // Memory: what is asked for is enough, a call with a workspace allocates nothing, the host's allocator is used, and running out
 // of memory leaves the outputs alone.
-#include <dlfcn.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cstdlib>
@@ -10,7 +12,8 @@
 
 namespace {
 
-// Every allocation of the process goes through these: the C functions by name, and operator new.
+// Every allocation of the process goes through these: the C functions by name, operator new, and the pages that an allocator
+// such as oneTBB's takes.
 std::atomic<bool> counting{false};
 std::atomic<int64_t> allocations{0};
 void count_one() {
@@ -45,6 +48,10 @@ void* aligned_alloc(size_t alignment, size_t bytes) {
 void* memalign(size_t alignment, size_t bytes) {
   count_one();
   return __libc_memalign(alignment, bytes);
+}
+void* mmap(void* at, size_t bytes, int protection, int flags, int file, off_t offset) {
+  count_one();
+  return reinterpret_cast<void*>(syscall(SYS_mmap, at, bytes, protection, flags, file, offset));
 }
 int posix_memalign(void** out, size_t alignment, size_t bytes) {
   count_one();
