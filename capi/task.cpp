@@ -16,6 +16,24 @@ void require_noise(const char* name, double noise) {
   if (!(noise >= 0 && noise < 1)) fail_argument(name, noise, "in [0, 1)");
 }
 
+// Numbers in a prompt as it crosses: its tokens, or x_1, y_1, .., x_N, y_N, x_query.
+int64_t numbers_of(const Task& task) {
+  const int64_t positions = task.positions();
+  return task.features() && positions > 0 ? 2 * positions - 1 : positions;
+}
+
+void give_prompts(const Prompts& drawn, double* prompts, double* targets) {
+  const bool valued = !drawn.values.empty();
+  for (int64_t i = 0; i < drawn.count; ++i) {
+    for (int64_t j = 0; j < drawn.length; ++j) {
+      *prompts++ = drawn.row(i)[j];
+      if (valued && j + 1 < drawn.length) *prompts++ = drawn.values_of(i)[j];
+    }
+    *targets++ = valued ? drawn.values_of(i).back() : drawn.label[i];
+    *targets++ = drawn.answer[i];
+  }
+}
+
 // The host's sampler, called with the host's floating-point state, and the task that calls it.
 struct HostSampler {
   lamina_task_sampler sample;
@@ -108,8 +126,10 @@ lamina_status lamina_task_get_shape(const lamina_task* task, lamina_task_shape* 
   return guard("lamina_task_get_shape", [&] {
     require(task, "task");
     read_struct("out", out);
-    const RecallLaw& law = task->task->law();
-    write_struct(out, lamina_task_shape{0, 0, law.length, 1, 2, law.vocabulary, law.vocabulary + 1});
+    const RecallLaw* law = task->task->recall();
+    const int64_t length = numbers_of(*task->task);
+    write_struct(out, law ? lamina_task_shape{0, 0, length, 1, 2, law->vocabulary, law->vocabulary + 1}
+                          : lamina_task_shape{0, 0, length, 1, 2, 0, 1});
   });
 }
 
@@ -125,7 +145,7 @@ lamina_status lamina_task_sample(const lamina_task* task, int32_t split, uint64_
     const Task& law = *task->task;
     if (!law.has(static_cast<Split>(split)))
       fail(LAMINA_E_ARGUMENT, "split is " + std::to_string(split) + ", must be one that task " + law.name() + " has");
-    const int64_t length = law.law().length;
+    const int64_t length = numbers_of(law);
     if (length < 0)
       fail(LAMINA_E_UNSUPPORTED, std::string("task is ") + law.name() + " with infinite prompts, must have a finite length");
     const int64_t elements = require_product("count", count, "the task's length", length);
@@ -135,8 +155,7 @@ lamina_status lamina_task_sample(const lamina_task* task, int32_t split, uint64_
     require_disjoint("prompts", prompts, elements * 8, "targets", targets, count * 16);
     Prompts drawn;
     law.sample(static_cast<Split>(split), seed, first, count, drawn);
-    for (int64_t i = 0; i < elements; ++i) prompts[i] = drawn.tokens[i];
-    for (int64_t i = 0; i < count; ++i) targets[2 * i] = drawn.label[i], targets[2 * i + 1] = drawn.answer[i];
+    give_prompts(drawn, prompts, targets);
   });
 }
 
@@ -144,7 +163,8 @@ lamina_status lamina_task_token(const lamina_task* task, int64_t token, const ch
   return guard("lamina_task_token", [&] {
     require(task, "task");
     require(out, "out");
-    require_range("token", token, 0, task->task->law().vocabulary);
+    const FeatureLaw* features = task->task->features();
+    require_range("token", token, 0, features ? features->features - 1 : task->task->law().vocabulary);
     const auto number = static_cast<int32_t>(token);
     const std::lock_guard lock(task->mutex);
     auto found = task->texts.find(number);

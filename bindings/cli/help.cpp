@@ -167,13 +167,15 @@ void describe_task(const Entry& task) {
         " steps=100 --csv run.csv --svg run.svg\n");
 }
 
-std::vector<std::string> result_names(const Entry& form) {
+constexpr const char* default_task = "in_context_recall";
+
+std::vector<std::string> result_names(const Entry& form, size_t count) {
   const size_t arrow = form.description.find("-> ");
   std::vector<std::string> names;
   if (arrow != std::string::npos)
     for (std::string name : split(form.description.substr(arrow + 3), ','))
       names.push_back(name.substr(name.find_first_not_of(' ')));
-  names.resize(static_cast<size_t>(form.maximum), "result");
+  names.resize(count, "result");
   return names;
 }
 
@@ -182,8 +184,11 @@ void describe_form(const Entry& form) {
   print("  " + form.description + "\n");
   print(form.owner == "task" ? "  Reads the options of a task, given as key=value.\n" : "  Reads no task.\n");
   std::string example = "lamina theory " + form.key;
-  if (form.owner == "task") example += " noise=0.2";
+  const std::string reads = split(form.words + "|", '|')[0];
+  if (!reads.empty() && reads != default_task) example += " --task " + reads;
+  if (reads == default_task) example += " noise=0.2";
   const bool of_samples = form.description.rfind("M ", 0) == 0;
+  if (form.minimum < 0) example += " features=2 --arguments 1,-1,-1,1";
   if (form.minimum > 0) example += std::string(" --arguments ") + (of_samples ? "2048" : "0.5");
   for (int i = 1; i < static_cast<int>(form.minimum); ++i) example += ",1";
   print("\nExample: " + example + "\n");
@@ -242,13 +247,13 @@ Exit evaluate_theory(const std::string& name, const std::string& task_name, cons
     throw Failure(usage, "\"" + settings[0] + "\" is not used: " + name + " reads no task");
   }
   const std::vector<double> values = parse_arguments(arguments);
-  std::vector<double> results(static_cast<size_t>(form->maximum));
+  std::vector<double> results(form->maximum < 0 ? values.size() : static_cast<size_t>(form->maximum));
   const Failure mismatch(usage,
                          name + " takes " + form->description + ": " + std::to_string(values.size()) + " arguments were given");
   if (form->minimum >= 0 && static_cast<double>(values.size()) != form->minimum) throw mismatch;
   check(lamina_theory_evaluate(name.c_str(), task.get(), values.data(), static_cast<int64_t>(values.size()), results.data(),
                                static_cast<int64_t>(results.size())));
-  const std::vector<std::string> names = result_names(*form);
+  const std::vector<std::string> names = result_names(*form, results.size());
   for (size_t i = 0; i < results.size(); ++i) print(names[i] + " = " + format_number(results[i], 17) + "\n");
   return success;
 }

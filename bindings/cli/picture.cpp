@@ -92,9 +92,12 @@ std::vector<Curve> curves_of(const Table& table, const Description& run, const l
 }
 
 std::string title_of(const Description& run) {
-  std::string title = run.task + ": " + run.option("variant") + ", " + run.option("attention") + " attention";
+  std::string title = run.task + ": ";
+  if (!run.option("variant").empty()) title += run.option("variant") + ", ";
+  title += run.option("attention") + " attention";
   const double noise = run.number("noise");
-  title += noise > 0 ? ", noise " + format_number(noise, 4) : ", noiseless";
+  if (!std::isnan(noise)) title += noise > 0 ? ", noise " + format_number(noise, 4) : ", noiseless";
+  if (!run.option("features").empty()) title += ", K = " + run.option("features") + ", N = " + run.option("prompt_length");
   return title + ", " + run.option("data") + (run.option("data") == "fixed" ? " set of " + run.option("samples") : " data");
 }
 
@@ -122,7 +125,8 @@ std::string script_of(const std::vector<Curve>& curves, const Description& run, 
       "set key outside bottom center horizontal Left reverse maxcols 3 samplen 2.2 spacing 1.2 width -3 height 0.4 font ',13' "
       "noenhanced\n"
       "set xlabel 'step' offset 0,0.4\n"
-      "set ylabel 'excess risk (nats)' offset -0.5\n";
+      "set ylabel 'excess risk";
+  script += run.option("noise").empty() ? "' offset -0.5\n" : " (nats)' offset -0.5\n";
   script += "set title '" + title_of(run) + "' noenhanced font ',15' offset 0,-0.3\n";
   script += axis_of(curves);
   script += "set xrange [0:" + format_number(std::max(last_step, 1.0), 17) + "]\n";

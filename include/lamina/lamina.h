@@ -87,8 +87,8 @@ typedef struct lamina_catalogue_entry {
                             * "task" for a closed form that reads one; else "" */
   const char* fallback;    /* the default as text; "" if there is none */
   double minimum, maximum; /* bounds, inclusive; of the length for an array; for a closed form its number of arguments (-1: any)
-                            * and of results; 0, 0 where they mean nothing */
-  const char* words;       /* the words a LAMINA_KIND_WORD takes, separated by "|"; else "" */
+                            * and of results (-1: as many); 0, 0 where they mean nothing */
+  const char* words;       /* the words a LAMINA_KIND_WORD takes, or the tasks that a closed form reads, separated by "|"; else "" */
   const char* summary;     /* one sentence */
   const char* description; /* for a task: the paper, and what is stated, derived, a choice; for a closed form:
                             * "arguments -> results"; else "" */
@@ -200,7 +200,8 @@ LAMINA_API lamina_status lamina_attention_backward(const lamina_attention* atten
 /* The law of the data: what a prompt is made of and what is to be predicted. All arrays are doubles (a token is its number):
  *   prompts [count, length, width], targets [count, target_width], row-major.
  * For the recall tasks width = 1 and targets are (label, answer): label in 0..vocabulary is what is scored, answer is the token
- * the context identifies; token `vocabulary` is tau, the noise token. */
+ * the context identifies; token `vocabulary` is tau, the noise token. For in_context_convergence a prompt is the numbers
+ * x_1, y_1, .., x_N, y_N, x_query (x the number of a feature, y its label) and targets are (y_query, x_query). */
 typedef struct lamina_task lamina_task;
 
 enum { LAMINA_SPLIT_TRAIN = 0, LAMINA_SPLIT_TEST = 1, LAMINA_SPLIT_UNSEEN = 2 /* answers that never occur in training */ };

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "model/dense_model.hpp"
+#include "model/feature_model.hpp"
 #include "model/tied_model.hpp"
 #include "model/token_model.hpp"
 
@@ -78,6 +79,7 @@ std::unique_ptr<Model> make_model(const Task& task, const Settings& given) {
     fail(LAMINA_E_UNSUPPORTED, "isa is " + (name.empty() ? "forced by LAMINA_ISA to a name" : name) +
                                    " that this build does not have or this CPU cannot run; allowed: " + known);
   }
+  if (const FeatureLaw* features = task.features()) return make_feature_model(*features, settings, *isa);
   if (settings.is("embedding", "orthonormal")) return make_dense_model(task.law(), settings, *isa);
   if (settings.is("variant", "full")) return make_tied_model(task.law(), settings, *isa);
   return make_token_model(task.law(), settings, *isa);

@@ -1,4 +1,4 @@
-// A one-layer transformer read at the last position of a prompt of tokens:
+// A one-layer transformer read at the last position of a prompt. Of tokens:
 //   x_h = E(z_h) + Et(z_{h-1}),  s_h = x_H^T W x_h,  a = map(s),  phi = V sum_h a_h x_h,
 //   g = x_H + phi or x_H,  xi = U (phi + F g),  p = softmax(xi).
 // Embeddings E, Et are orthonormal, so that in their own basis the model is a function of token pairs: scores are look-ups.
@@ -6,6 +6,7 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -56,7 +57,10 @@ class Model {
   const std::vector<double>& parameters() const { return parameters_; }
   std::span<double> mutable_parameters() { return parameters_; }
   void set_parameters(std::span<const double> values);  // checked: the count, and finite
-  const RecallLaw& law() const { return law_; }
+  const RecallLaw& law() const { return law_; }  // of a model of recall
+  const FeatureLaw* features() const { return features_ ? &*features_ : nullptr; }  // null for another
+  // Numbers that it predicts for a prompt: logits of all tokens, or one value.
+  int64_t outputs() const { return features_ ? 1 : law_.vocabulary + 1; }
   const Settings& settings() const { return settings_; }
   const kernels::InstructionSet& isa() const { return *isa_; }
   // The mutable view of one tensor; throws if there is none of that name.
@@ -75,6 +79,7 @@ class Model {
   std::vector<TensorInfo> tensors_;
   std::vector<double> parameters_;
   RecallLaw law_;
+  std::optional<FeatureLaw> features_;
   Settings settings_;
   const kernels::InstructionSet* isa_ = nullptr;
 };

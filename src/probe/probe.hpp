@@ -28,15 +28,21 @@ class ProbeState {
 
 struct ProbeRow {
   const char* name;
+  unsigned kinds;  // of tasks that have it
   const char* summary;
   std::vector<Column> (*columns)(const Model& model, const Task& task);
   void (*measure)(const ProbeState& state, std::vector<double>& row);
-  // Whether it means anything for this model and task; a probe that does not cannot be watched.
+  // Whether it means anything for this model and task of its kinds; a probe that does not cannot be watched.
   bool (*applies)(const Model& model, const Task& task, const Settings& training);
   bool by_default;  // part of probes=default
+
+  bool suits(const Model& model, const Task& task, const Settings& training) const {
+    return (kinds & task.kind()) && applies(model, task, training);
+  }
 };
 
 std::span<const ProbeRow> probe_registry();
+std::span<const ProbeRow> feature_probes();  // feature_probes.cpp
 const ProbeRow& find_probe(const std::string& name);
 
 }  // namespace lamina

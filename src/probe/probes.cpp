@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "probe/probe.hpp"
+#include "theory/feature_forms.hpp"
 #include "theory/recall_forms.hpp"
 
 namespace lamina {
@@ -29,6 +30,7 @@ std::span<const double> values_of(const Model& model, const char* tensor) {
 // The closed form holds from lambda = 0 under normalised descent on the law or a sample of it, for uniform triggers.
 bool is_predicted(const Model& model, const Task& task, const Settings& training) {
   const Settings& m = model.settings();
+  if (task.features()) return m.is("attention", "softmax") && (training.is("optimiser", "gd") || training.is("optimiser", "sgd")) && has_prediction(*task.features());
   const RecallLaw& law = task.law();
   if (!m.is("variant", "full") || m.is("attention", "softmax") || !training.is("optimiser", "ngd")) return false;
   if (m.number("initial_scale") != 0 || m.number("suppression") != 0 || m.number("value_scale") != 1) return false;
@@ -42,6 +44,10 @@ bool is_predicted(const Model& model, const Task& task, const Settings& training
 }
 
 void predicted(const ProbeState& state, std::vector<double>& row) {
+  if (const FeatureLaw* law = state.task.features()) {
+    row.push_back(predicted_excess(*law, state.training.number("step_size") * static_cast<double>(state.step)));
+    return;
+  }
   const double lambda = lambda_after(state.task.law(), state.training.number("step_size"), static_cast<double>(state.step),
                                      state.training.text("normalisation"));
   row.push_back(population_excess(state.task.law(), lambda));
@@ -130,19 +136,20 @@ bool has_test(const Model&, const Task& task, const Settings&) { return task.law
 bool has_unseen(const Model&, const Task& task, const Settings&) { return task.law().length > 0 && task.has(Split::unseen); }
 
 constexpr std::array rows{
-    ProbeRow{"predicted", "The excess that the closed form predicts for this step.",
-             [](const Model&, const Task&) {
-               return columns_of(Column{"predicted", "population excess at lambda = eta t / sqrt|Q| (l2), eta t / |Q| (l1), eta t (sign)"});
+    ProbeRow{"predicted", recall_task | feature_task, "The excess that the closed form predicts for this step.",
+             [](const Model&, const Task& task) {
+               return columns_of(Column{"predicted", task.features() ? feature_prediction(*task.features())
+                                                                     : "population excess at lambda = eta t / sqrt|Q| (l2), eta t / |Q| (l1), eta t (sign)"});
              },
              predicted, is_predicted, true},
-    ProbeRow{"lambda", "Each lambda.", lambda_columns, lambdas, has_lambda, true},
-    ProbeRow{"scale", "The value scale s and the noise logit l.",
+    ProbeRow{"lambda", recall_task, "Each lambda.", lambda_columns, lambdas, has_lambda, true},
+    ProbeRow{"scale", recall_task, "The value scale s and the noise logit l.",
              [](const Model&, const Task&) {
                return columns_of(Column{"value_scale", "s, the factor of V"},
                                  Column{"noise_logit", "l, the log odds of tau that the feed-forward part adds"});
              },
              scales, scale_trained, true},
-    ProbeRow{"w_classes", "Entries of W by class of the key, means over the triggers q.",
+    ProbeRow{"w_classes", recall_task, "Entries of W by class of the key, means over the triggers q.",
              [](const Model&, const Task&) {
                return columns_of(Column{"w_previous", "mean of W[E(q), Et(q)]"}, Column{"w_noise", "mean of W[E(q), E(tau)]"},
                                  Column{"w_seen", "mean of W[E(q), E(y)] over outputs y"},
@@ -150,14 +157,14 @@ constexpr std::array rows{
                                  Column{"w_neutral", "mean of W[E(q), E(j)] over the other tokens j"});
              },
              w_classes, has_w, true},
-    ProbeRow{"mass", "Attention mass by class of the key, means over the training data.",
+    ProbeRow{"mass", recall_task, "Attention mass by class of the key, means over the training data.",
              [](const Model&, const Task&) {
                return columns_of(Column{"mass_answer", "sum of weights after the trigger on the answer"},
                                  Column{"mass_noise", "sum of weights after the trigger on tau"},
                                  Column{"mass_other", "sum of weights on all other positions"});
              },
              masses, always, true},
-    ProbeRow{"predictions", "What the whole model, attention alone and the feed-forward part alone predict on the training data.",
+    ProbeRow{"predictions", recall_task, "What the whole model, attention alone and the feed-forward part alone predict on the training data.",
              [](const Model&, const Task&) {
                return columns_of(Column{"accuracy", "fraction whose largest logit but tau's is the answer's"},
                                  Column{"attention_accuracy", "fraction whose largest attention-only logit is the answer's"},
@@ -166,14 +173,14 @@ constexpr std::array rows{
                                  Column{"p_noise", "mean probability of tau"});
              },
              predictions, always, true},
-    ProbeRow{"test", "Fresh prompts of the training law.",
+    ProbeRow{"test", recall_task, "Fresh prompts of the training law.",
              [](const Model&, const Task&) {
                return columns_of(Column{"test_loss", "cross-entropy on fresh prompts"},
                                  Column{"test_excess", "soft loss on fresh prompts minus h(noise)"},
                                  Column{"seen_accuracy", "fraction of fresh prompts whose largest logit but tau's is the answer's"});
              },
              test_split, has_test, true},
-    ProbeRow{"unseen", "Prompts whose answers never occurred as answers in training.",
+    ProbeRow{"unseen", recall_task, "Prompts whose answers never occurred as answers in training.",
              [](const Model&, const Task&) {
                return columns_of(
                    Column{"unseen_loss", "cross-entropy on prompts with unseen answers"},
@@ -187,11 +194,18 @@ constexpr std::array rows{
 
 }  // namespace
 
-std::span<const ProbeRow> probe_registry() { return rows; }
+std::span<const ProbeRow> probe_registry() {
+  static const auto all = [] {
+    std::vector<ProbeRow> joined(rows.begin(), rows.end());
+    joined.insert(joined.end(), feature_probes().begin(), feature_probes().end());
+    return joined;
+  }();
+  return all;
+}
 
 const ProbeRow& find_probe(const std::string& name) {
   std::string known;
-  for (const ProbeRow& row : rows) {
+  for (const ProbeRow& row : probe_registry()) {
     if (row.name == name) return row;
     known += (known.empty() ? "" : ", ") + std::string(row.name);
   }

@@ -46,7 +46,7 @@ void check_prompt(std::span<const Number> row, int64_t i, int64_t vocabulary, st
 
 class HostTask : public Task {
  public:
-  const RecallLaw& law() const override { return law_; }
+  const RecallLaw* recall() const override { return &law_; }
   // Only the host knows whether an answer was ever seen in training.
   bool has(Split split) const override { return split != Split::unseen; }
   std::string token_text(int32_t token) const override {

@@ -71,7 +71,7 @@ class InContextRecall final : public Task {
  public:
   explicit InContextRecall(const Settings& settings);
   const char* name() const override { return "in_context_recall"; }
-  const RecallLaw& law() const override { return law_; }
+  const RecallLaw* recall() const override { return &law_; }
   void sample(Split split, uint64_t seed, int64_t first, int64_t count, Prompts& out) const override;
   bool has(Split split) const override { return split != Split::unseen || !law_.unseen.empty(); }
   std::string token_text(int32_t token) const override;
@@ -323,6 +323,7 @@ std::shared_ptr<const Task> create(const Settings& settings) {
 
 const TaskRow in_context_recall_row = {
     "in_context_recall",
+    recall_task,
     "Predict the token that followed a trigger earlier in the prompt, or the noise token",
     "Nguyen and Nguyen-Tang, arXiv 2505.15009 (version 3: How Transformers Learn In-Context Recall Tasks). Stated there: "
     "trigger "
@@ -347,6 +348,7 @@ const TaskRow in_context_recall_row = {
     "ln(1-alpha) for every sampler and every law of triggers and outputs.",
     option_rows,
     default_rows,
+    {},
     create,
 };
 

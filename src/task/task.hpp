@@ -1,5 +1,6 @@
 // A task: the law of the data. It says what a prompt is made of and what is to be predicted; it knows no model.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -12,12 +13,14 @@ namespace lamina {
 
 enum class Split : int32_t { train = LAMINA_SPLIT_TRAIN, test = LAMINA_SPLIT_TEST, unseen = LAMINA_SPLIT_UNSEEN };
 
-// Token prompts, one row each. Tokens are 0..N-1, and N for tau.
+// Token prompts, one row each: recall tasks have tokens 0..N-1, N for tau, and a label and an answer; feature tasks have features
+// 0..K-1 and values.
 struct Prompts {
   int64_t count = 0, length = 0;
   std::vector<int32_t> tokens;  // [count, length]
   std::vector<int32_t> label;   // [count]: what is scored, answer or tau
   std::vector<int32_t> answer;  // [count]: the token that the context identifies
+  std::vector<double> values;   // [count, length]: y at each position, the query's (the target) last; empty where tokens say all
 
   void resize(int64_t new_count, int64_t new_length) {
     count = new_count, length = new_length;
@@ -25,6 +28,14 @@ struct Prompts {
   }
   std::span<const int32_t> row(int64_t i) const { return {tokens.data() + i * length, static_cast<size_t>(length)}; }
   std::span<int32_t> row(int64_t i) { return {tokens.data() + i * length, static_cast<size_t>(length)}; }
+  std::span<const double> values_of(int64_t i) const { return {values.data() + i * length, static_cast<size_t>(length)}; }
+  std::span<double> values_of(int64_t i) { return {values.data() + i * length, static_cast<size_t>(length)}; }
+  // Row `to` becomes row `i` of `from`, which has the same length.
+  void copy_row(int64_t to, const Prompts& from, int64_t i) {
+    std::ranges::copy(from.row(i), row(to).begin());
+    label[to] = from.label[i], answer[to] = from.answer[i];
+    if (!from.values.empty()) std::ranges::copy(from.values_of(i), values_of(to).begin());
+  }
 };
 
 // What the model, the closed forms and the probes need to know of a recall task.
@@ -43,11 +54,32 @@ struct RecallLaw {
   int64_t chain_tokens = 0;         // S2 with the uniform bigram law: how many tokens it is uniform over; 0: given laws
 };
 
+// What they need to know of a task whose tokens are orthonormal features and whose labels are a random function f of them.
+struct FeatureLaw {
+  int64_t features = 0;             // K
+  int64_t dimension = 0;            // d >= K; feature k is the basis vector e_k of R^d
+  int64_t length = 0;               // N, without the query; -1 for an infinite prompt
+  bool masked = true;               // the query does not attend to itself
+  std::vector<double> probability;  // p [K], sums to 1
+  std::vector<double> moments;      // Gm [K,K] = E f(v_m) f(v_n), symmetric; empty: the identity
+  std::vector<int64_t> watched;     // queries that probes follow
+};
+
+// Which law a task has; bits, so that what serves several kinds can say so.
+enum TaskKind : unsigned { recall_task = 1, feature_task = 2 };
+
+// Every task has one of the laws: models, objectives, closed forms and probes ask for the one that they are about.
 class Task {
  public:
   virtual ~Task() = default;
   virtual const char* name() const = 0;
-  virtual const RecallLaw& law() const = 0;
+  virtual const RecallLaw* recall() const { return nullptr; }
+  virtual const FeatureLaw* features() const { return nullptr; }
+  TaskKind kind() const { return features() ? feature_task : recall_task; }
+  // The law of a recall task; throws LAMINA_E_UNSUPPORTED for another.
+  const RecallLaw& law() const;
+  // Positions of a prompt, the query's included; -1 for an infinite one.
+  int64_t positions() const;
   // Prompts first..first+count-1 of a split: prompt i is a function of (seed, split, i) alone. Resizes `out`.
   virtual void sample(Split split, uint64_t seed, int64_t first, int64_t count, Prompts& out) const = 0;
   // Whether sample may be called on several threads at once (false for a host's callback).
@@ -62,10 +94,12 @@ class Task {
 // One row of the registry: everything about a task that exists before one is made.
 struct TaskRow {
   const char* name;
+  TaskKind kind;
   const char* summary;      // one sentence
   const char* description;  // the paper, and what is stated there, derived, a choice
   std::span<const OptionRow> options;
   std::span<const OptionDefault> defaults;  // for options of the model and the trainer
+  std::span<const char* const> without;     // options of the model and the trainer that mean nothing here
   std::shared_ptr<const Task> (*create)(const Settings& settings);
 };
 

@@ -67,7 +67,7 @@ class TextRecall final : public Task {
  public:
   TextRecall(const Settings& settings, TextStatistics text);
   const char* name() const override { return "text_recall"; }
-  const RecallLaw& law() const override { return law_; }
+  const RecallLaw* recall() const override { return &law_; }
   void sample(Split split, uint64_t seed, int64_t first, int64_t count, Prompts& out) const override;
   bool has(Split split) const override { return split != Split::unseen || !law_.unseen.empty(); }
   std::string token_text(int32_t token) const override;
@@ -160,6 +160,7 @@ std::shared_ptr<const Task> create(const Settings& settings) {
 
 const TaskRow text_recall_row = {
     "text_recall",
+    recall_task,
     "Noisy in-context recall on the character or word statistics of a text file",
     "Chen, Bruna and Bietti, arXiv 2406.03068, as in their public code, which builds on Bietti et al., arXiv 2306.00802. From "
     "there: "
@@ -176,6 +177,7 @@ const TaskRow text_recall_row = {
     "the last position. No population form: data=fresh or fixed.",
     option_rows,
     default_rows,
+    {},
     create,
 };
 

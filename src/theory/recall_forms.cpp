@@ -74,57 +74,57 @@ using Arguments = std::span<const double>;
 using Results = std::span<double>;
 
 constexpr std::array rows{
-    TheoryRow{"bayes_risk", "The least possible loss: h(noise), since the context identifies the answer.", "-> risk", true, 0, 1,
+    TheoryRow{"bayes_risk", "The least possible loss: h(noise), since the context identifies the answer.", "-> risk", recall_task, 0, 1,
               [](const Task* task, Arguments, Results out) { out[0] = entropy(task->law().noise); }},
-    TheoryRow{"binary_entropy", "h(alpha) = -alpha ln alpha - (1 - alpha) ln(1 - alpha), in nats.", "alpha -> h", false, 1, 1,
+    TheoryRow{"binary_entropy", "h(alpha) = -alpha ln alpha - (1 - alpha) ln(1 - alpha), in nats.", "alpha -> h", 0, 1, 1,
               [](const Task*, Arguments in, Results out) { out[0] = entropy(probability("alpha", in[0])); }},
     TheoryRow{"population_excess",
               "Population loss minus the Bayes risk of the tied model with linear or relu attention at one lambda for all triggers.",
-              "lambda -> excess", true, 1, 1,
+              "lambda -> excess", recall_task, 1, 1,
               [](const Task* task, Arguments in, Results out) { out[0] = population_excess(task->law(), in[0]); }},
-    TheoryRow{"population_excess_slope", "The derivative of population_excess by lambda.", "lambda -> slope", true, 1, 1,
+    TheoryRow{"population_excess_slope", "The derivative of population_excess by lambda.", "lambda -> slope", recall_task, 1, 1,
               [](const Task* task, Arguments in, Results out) { out[0] = population_excess_slope(task->law(), in[0]); }},
     TheoryRow{"lambda_after", "lambda after t steps of normalised descent from 0, uniform triggers (normalisation 0 l2, 1 l1, 2 sign).",
-              "step_size, t, normalisation -> lambda", true, 3, 1,
+              "step_size, t, normalisation -> lambda", recall_task, 3, 1,
               [](const Task* task, Arguments in, Results out) { out[0] = lambda_after(task->law(), in[0], in[1], norm_name(in[2])); }},
     TheoryRow{"excess_after", "population_excess at lambda_after: the predicted curve of a run from lambda = 0.",
-              "step_size, t, normalisation -> excess", true, 3, 1,
+              "step_size, t, normalisation -> excess", recall_task, 3, 1,
               [](const Task* task, Arguments in, Results out) {
                 out[0] = population_excess(task->law(), lambda_after(task->law(), in[0], in[1], norm_name(in[2])));
               }},
     TheoryRow{"asymptotic_slope", "The limit of d ln(excess) / dt under normalised descent, where a count of 1 is possible.",
-              "step_size, normalisation -> slope", true, 2, 1,
+              "step_size, normalisation -> slope", recall_task, 2, 1,
               [](const Task* task, Arguments in, Results out) { out[0] = -lambda_after(task->law(), in[0], 1, norm_name(in[1])); }},
     TheoryRow{"estimate_excess", "KL(alpha || estimate): the excess that remains when the noise is estimated from a sample.",
-              "alpha, estimate -> excess", false, 2, 1,
+              "alpha, estimate -> excess", 0, 2, 1,
               [](const Task*, Arguments in, Results out) {
                 out[0] = estimate_excess(probability("alpha", in[0]), probability("estimate", in[1]));
               }},
-    TheoryRow{"sample_floor", "Its mean over training sets of M labels, to leading order: 1 / (2 M).", "M -> excess", false, 1, 1,
+    TheoryRow{"sample_floor", "Its mean over training sets of M labels, to leading order: 1 / (2 M).", "M -> excess", 0, 1, 1,
               [](const Task*, Arguments in, Results out) {
                 if (!(in[0] >= 1)) fail_argument("M", in[0], ">= 1");
                 out[0] = 1 / (2 * in[0]);
               }},
     TheoryRow{"noise_switch_lambda", "lambda n_y beyond which the feed-forward part of n1_star alone predicts tau: ln((1-a)/a).",
-              "alpha -> lambda n", false, 1, 1,
+              "alpha -> lambda n", 0, 1, 1,
               [](const Task*, Arguments in, Results out) {
                 const double a = probability("alpha", in[0]);
                 out[0] = log1p(-a) - log(a);
               }},
     TheoryRow{"softmax_floor", "The limit lambda -> infinity of the softmax model's excess at value scale s: ln(1 + wrong (1-a) e^-s).",
-              "s -> excess", true, 1, 1,
+              "s -> excess", recall_task, 1, 1,
               [](const Task* task, Arguments in, Results out) {
                 out[0] = log1p(wrong_tokens(task->law()) * (1 - task->law().noise) * exp(-in[0]));
               }},
     TheoryRow{"unforced_bayes_risk",
               "Bayes risk when no successor of the trigger need be the answer (arXiv 2406.03068): h(a) + (1-a) ln(n) E a^k.",
-              "alpha, answers, mean of alpha^k -> risk", false, 3, 1,
+              "alpha, answers, mean of alpha^k -> risk", 0, 3, 1,
               [](const Task*, Arguments in, Results out) {
                 out[0] = unforced_bayes_risk(probability("alpha", in[0]), in[1], in[2]);
               }},
     TheoryRow{"first_step",
               "Descent direction of W at W = 0 given one trigger (linear attention, V = I, F = 0): entries at Et(q), E(tau), E(y).",
-              "-> previous, noise, answer", true, 0, 3,
+              "-> previous, noise, answer", recall_task, 0, 3,
               [](const Task* task, Arguments, Results out) {
                 const RecallLaw& law = task->law();
                 const CountLaw counts = count_law(law);
@@ -142,15 +142,6 @@ constexpr std::array rows{
 
 }  // namespace
 
-std::span<const TheoryRow> theory_registry() { return rows; }
-
-const TheoryRow& find_theory(const std::string& name) {
-  std::string known;
-  for (const TheoryRow& row : rows) {
-    if (row.name == name) return row;
-    known += (known.empty() ? "" : ", ") + std::string(row.name);
-  }
-  fail(LAMINA_E_ARGUMENT, "name is " + name + ", must be one of " + known);
-}
+std::span<const TheoryRow> recall_forms() { return rows; }
 
 }  // namespace lamina

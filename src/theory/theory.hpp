@@ -10,12 +10,14 @@ struct TheoryRow {
   const char* name;
   const char* summary;    // what it is
   const char* signature;  // "arguments -> results", e.g. "noise -> risk"
-  bool needs_task;
+  unsigned kinds;         // of tasks that it reads; 0: none is read
   int64_t arguments;      // -1: any number
-  int64_t results;
+  int64_t results;        // -1: as many as there are arguments
   void (*evaluate)(const Task* task, std::span<const double> arguments, std::span<double> out);
 };
 
+std::span<const TheoryRow> recall_forms();   // recall_forms.cpp
+std::span<const TheoryRow> feature_forms();  // feature_forms.cpp
 std::span<const TheoryRow> theory_registry();
 const TheoryRow& find_theory(const std::string& name);
 

@@ -2,6 +2,8 @@
 // while the process ends.
 #include "train/catalogue.hpp"
 
+#include <algorithm>
+#include <array>
 #include <map>
 #include <string_view>
 
@@ -19,7 +21,7 @@ using Rows = std::vector<CatalogueRow>;
 
 struct Catalogue {
   std::map<std::string, Rows, std::less<>> scopes;
-  std::string task_names;  // "a|b|c", also of the host's own tasks
+  std::array<std::string, 4> task_names;  // "a|b|c" by kinds, also of the host's own tasks
 };
 
 // A key that two tables have belongs to the one that comes first.
@@ -37,12 +39,16 @@ void append_options(Rows& rows, const char* owner, std::span<const OptionRow> op
   }
 }
 
-Rows options_of_run(std::span<const OptionRow> task_options, std::span<const OptionDefault> defaults) {
+Rows options_of_run(std::span<const OptionRow> task_options, std::span<const OptionDefault> defaults,
+                    std::span<const char* const> without) {
   Rows rows;
   append_options(rows, "task", task_options, {});
   append_options(rows, "model", model_options(), defaults);
   append_options(rows, "trainer", trainer_options(), defaults);
   append_options(rows, "trainer", optimiser_options(), defaults);
+  std::erase_if(rows, [&](const CatalogueRow& row) {
+    return std::ranges::any_of(without, [&](std::string_view key) { return key == row.key; });
+  });
   return rows;
 }
 
@@ -51,17 +57,21 @@ Catalogue* gather() {
   Rows &tasks = result->scopes["tasks"], &probes = result->scopes["probes"], &forms = result->scopes["theory"];
   for (const TaskRow& task : task_registry()) {
     tasks.push_back({LAMINA_KIND_NAME, task.name, "", "", 0, 0, "", task.summary, task.description});
-    result->scopes[task.name] = options_of_run(task.options, task.defaults);
-    result->task_names += std::string(task.name) + "|";
+    result->scopes[task.name] = options_of_run(task.options, task.defaults, task.without);
   }
-  for (const char* host_task : {"arrays", "callback"}) result->scopes[host_task] = options_of_run({}, {});
-  result->task_names += "arrays|callback";
-  // Every task is a recall task so far, so every probe is one of every task; whether it applies is a matter of the model.
+  for (const char* host_task : {"arrays", "callback"}) result->scopes[host_task] = options_of_run({}, {}, {});
+  // A probe is one of every task of its kinds; whether it applies is a matter of the model.
+  for (unsigned kinds = 1; kinds < result->task_names.size(); ++kinds) {
+    std::string& names = result->task_names[kinds];
+    for (const TaskRow& task : task_registry())
+      if (kinds & task.kind) names += std::string(names.empty() ? "" : "|") + task.name;
+    if (kinds & recall_task) names += "|arrays|callback";
+  }
   for (const ProbeRow& probe : probe_registry())
-    probes.push_back({LAMINA_KIND_NAME, probe.name, result->task_names.c_str(), "", 0, 0, "", probe.summary, ""});
+    probes.push_back({LAMINA_KIND_NAME, probe.name, result->task_names[probe.kinds].c_str(), "", 0, 0, "", probe.summary, ""});
   for (const TheoryRow& form : theory_registry())
-    forms.push_back({LAMINA_KIND_NAME, form.name, form.needs_task ? "task" : "", "", static_cast<double>(form.arguments),
-                     static_cast<double>(form.results), "", form.summary, form.signature});
+    forms.push_back({LAMINA_KIND_NAME, form.name, form.kinds ? "task" : "", "", static_cast<double>(form.arguments),
+                     static_cast<double>(form.results), result->task_names[form.kinds].c_str(), form.summary, form.signature});
   return result.release();
 }
 

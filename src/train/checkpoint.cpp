@@ -168,6 +168,21 @@ Json unpack(const std::string& content, Tensors& tensors) {
   return Json::parse(header.at("__metadata__").at("run").get<std::string>());
 }
 
+// What a task that is not made again from its settings must have in common with the saved one's.
+Json shape_in_json(const Task& task) {
+  Json json{{"length", task.positions()}};
+  if (const RecallLaw* law = task.recall())
+    json.update({{"vocabulary", law->vocabulary}, {"noise", law->noise}, {"triggers", law->triggers}});
+  return json;
+}
+
+bool has_shape(const Json& run, const Task& task) {
+  const Json shape = shape_in_json(task);
+  for (const auto& [key, value] : shape.items())
+    if (run.at(key) != value) return false;
+  return true;
+}
+
 int64_t integer_in(const Json& run, const char* key, int64_t least, int64_t most) {
   const Json& value = run.at(key);
   const bool whole = value.is_number_integer() && (value.get<double>() >= static_cast<double>(least)) &&
@@ -185,10 +200,7 @@ void Trainer::save(const std::string& path) const {
   run["task_settings"] = to_json(given_values(task_->settings()));
   run["model_settings"] = to_json(given_values(model_->settings()));
   run["options"] = to_json(options_.values());
-  run["vocabulary"] = task_->law().vocabulary;
-  run["noise"] = task_->law().noise;
-  run["length"] = task_->law().length;
-  run["triggers"] = task_->law().triggers;
+  run.update(shape_in_json(*task_));
   run["step"] = step_, run["recorded"] = recorded_, run["seconds"] = seconds_;
   run["probes"] = Json::array();
   for (const ProbeRow* probe : probes_) run["probes"].push_back(probe->name);
@@ -212,10 +224,7 @@ std::unique_ptr<Trainer> Trainer::load(const std::string& path, std::shared_ptr<
         fail(LAMINA_E_ARGUMENT, "task is NULL, must be the host's own task, which is not in the file");
       const TaskRow& row = find_task(name);
       task = row.create(Settings(row.options, from_json(run.at("task_settings"))));
-    } else if (task->name() != name || task->law().vocabulary != run.at("vocabulary").get<int64_t>() ||
-               task->law().noise != run.at("noise").get<double>() || task->law().length != run.at("length").get<int64_t>() ||
-               task->law().triggers != run.at("triggers").get<std::vector<int32_t>>() ||
-               to_json(given_values(task->settings())) != run.at("task_settings")) {
+    } else if (task->name() != name || !has_shape(run, *task) || to_json(given_values(task->settings())) != run.at("task_settings")) {
       fail(LAMINA_E_ARGUMENT, "task is another " + std::string(task->name()) + ", must be the task of the saved run, a " + name +
                                   " of the same options and shape");
     }
@@ -225,6 +234,7 @@ std::unique_ptr<Trainer> Trainer::load(const std::string& path, std::shared_ptr<
       if (known.name == name) row = &known;
     const std::unique_ptr<Model> model = make_model(
         *task, Settings(model_options(), from_json(run.at("model_settings")), row ? row->defaults : std::span<const OptionDefault>{}));
+    model->set_parameters(tensors.at("parameters"));  // first: the objective reads them
     options.set("probes", std::string("none"));
     auto trainer = std::make_unique<Trainer>(std::move(task), model.get(), options);
     trainer->set_options(from_json(run.at("options")));
@@ -234,7 +244,6 @@ std::unique_ptr<Trainer> Trainer::load(const std::string& path, std::shared_ptr<
     const auto& state = tensors.at("optimiser");
     if (values.size() % trainer->trajectory_->columns().size() != 0 || state.size() != trainer->optimiser_->state().size())
       throw std::runtime_error("its tables have other sizes than the run needs");
-    trainer->model_->set_parameters(tensors.at("parameters"));
     trainer->optimiser_->set_state(state);
     trainer->trajectory_->assign(values);
     trainer->step_ = integer_in(run, "step", 0, trainer->settings_.integer("steps"));

@@ -41,10 +41,9 @@ class FixedSet final : public Objective {
     }
     Prompts batch;
     batch.resize(batch_, prompts_.length);
+    batch.values.resize(prompts_.values.empty() ? 0 : batch.tokens.size());
     for (int64_t i = 0; i < batch_; ++i) {
-      const int64_t from = order_[step % batches * batch_ + i];
-      std::ranges::copy(prompts_.row(from), batch.row(i).begin());
-      batch.label[i] = prompts_.label[from], batch.answer[i] = prompts_.answer[from];
+      batch.copy_row(i, prompts_, order_[step % batches * batch_ + i]);
     }
     return batch;
   }
@@ -57,12 +56,14 @@ class FixedSet final : public Objective {
   std::vector<int64_t> order_;
 };
 
-// New prompts at every step: step t reads prompts t * batch .. (t + 1) * batch - 1 of the training stream.
+// New prompts at every step: step t reads prompts t * batch .. (t + 1) * batch - 1 of the training stream. With data=averaged the
+// model is given no labels, and takes the expectation over them.
 class FreshSamples final : public Objective {
  public:
   FreshSamples(std::shared_ptr<const Task> task, const Settings& settings, const Team& team)
       : task_(std::move(task)), team_(team), seed_(static_cast<uint64_t>(settings.integer("seed"))),
-        batch_(settings.integer("batch") > 0 ? settings.integer("batch") : settings.integer("samples")) {}
+        batch_(settings.integer("batch") > 0 ? settings.integer("batch") : settings.integer("samples")),
+        averaged_(settings.is("data", "averaged")) {}
 
   Loss loss_and_gradient(const Model& model, int64_t step, double* gradient, bool with_excess) override {
     return model.loss_and_gradient(compiled(model, step), team_, gradient, with_excess);
@@ -74,6 +75,7 @@ class FreshSamples final : public Objective {
   const CompiledPrompts& compiled(const Model& model, int64_t step) {
     if (step != drawn_) {
       draw(step);
+      if (averaged_) prompts_.values.clear();
       compiled_ = model.compile(prompts_, {}, team_);
       drawn_ = step;
     }
@@ -84,14 +86,13 @@ class FreshSamples final : public Objective {
   void draw(int64_t step) {
     if (!task_->concurrent() || team_.threads() == 1) return task_->sample(Split::train, seed_, step * batch_, batch_, prompts_);
     constexpr int64_t part = 64;
-    prompts_.resize(batch_, task_->law().length);
+    prompts_.resize(batch_, task_->positions());
+    prompts_.values.resize(task_->features() ? prompts_.tokens.size() : 0);
     team_.for_each((batch_ + part - 1) / part, [&](int64_t chunk, int) {
       const int64_t first = chunk * part, count = std::min(part, batch_ - first);
       Prompts some;
       task_->sample(Split::train, seed_, step * batch_ + first, count, some);
-      std::ranges::copy(some.tokens, prompts_.tokens.begin() + first * prompts_.length);
-      std::ranges::copy(some.label, prompts_.label.begin() + first);
-      std::ranges::copy(some.answer, prompts_.answer.begin() + first);
+      for (int64_t i = 0; i < count; ++i) prompts_.copy_row(first + i, some, i);
     });
   }
 
@@ -99,6 +100,7 @@ class FreshSamples final : public Objective {
   const Team& team_;
   uint64_t seed_;
   int64_t batch_, drawn_ = -1;
+  bool averaged_;
   Prompts prompts_;
   std::unique_ptr<CompiledPrompts> compiled_;
 };
@@ -179,10 +181,15 @@ class Population final : public Objective {
 
 std::unique_ptr<Objective> make_objective(std::shared_ptr<const Task> task, const Model& model, const Settings& settings,
                                           const Team& team) {
-  if (settings.is("data", "population")) return std::make_unique<Population>(*task, model, team);
-  if (task->law().length < 0)
+  if (settings.is("data", "population")) {
+    if (const FeatureLaw* law = task->features()) return make_feature_population(*law, model, settings, team);
+    return std::make_unique<Population>(*task, model, team);
+  }
+  if (settings.is("data", "averaged") && !task->features())
+    fail(LAMINA_E_UNSUPPORTED, "data is averaged, but task " + std::string(task->name()) + " has no labels to average over; use data=fresh");
+  if (task->positions() < 0)
     fail(LAMINA_E_OPTION, "prompt_length is inf, must be finite with data=" + settings.text("data") + "; or use data=population");
-  if (settings.is("data", "fresh")) return std::make_unique<FreshSamples>(std::move(task), settings, team);
+  if (!settings.is("data", "fixed")) return std::make_unique<FreshSamples>(std::move(task), settings, team);
   return std::make_unique<FixedSet>(*task, model, settings, team);
 }
 

@@ -1,4 +1,4 @@
-// What a run descends: the mean cross-entropy over a fixed set, over fresh samples at every step, or over the exact law.
+// What a run descends: the mean loss over a fixed set, over fresh samples at every step, or over the exact law.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -12,14 +12,21 @@ namespace lamina {
 class Objective {
  public:
   virtual ~Objective() = default;
-  // Loss and gradient for update number `step`, a function of the step and the model's parameters alone.
+  // What descent moves: the model's parameters themselves, or fewer numbers that stand for them while symmetry keeps others equal.
+  virtual std::span<double> variables(Model& model) { return model.mutable_parameters(); }
+  // Takes the variables from the model's parameters; puts them there. Nothing to do where they are the same.
+  virtual void read(const Model&) {}
+  virtual void write(Model&) const {}
+  // Loss and gradient by the variables for update number `step`, a function of the step and the variables alone.
   virtual Loss loss_and_gradient(const Model& model, int64_t step, double* gradient, bool with_excess) = 0;
   // Metrics over what the objective reads at `step`.
   virtual Metrics measure(const Model& model, int64_t step) = 0;
 };
 
-// data = population | fresh | fixed of the settings. Throws where no exact population form is built in.
+// data = population | averaged | fresh | fixed of the settings. Throws where no exact population form is built in.
 std::unique_ptr<Objective> make_objective(std::shared_ptr<const Task> task, const Model& model, const Settings& settings,
                                           const Team& team);
+// The exact population of a task on features (feature_objective.cpp).
+std::unique_ptr<Objective> make_feature_population(const FeatureLaw& law, const Model& model, const Settings& settings, const Team& team);
 
 }  // namespace lamina

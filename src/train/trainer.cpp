@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "model/construction.hpp"
+#include "theory/feature_floor.hpp"
 #include "train/evaluation.hpp"
 
 namespace lamina {
@@ -18,8 +19,9 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 
 constexpr double most = 9007199254740992.0;  // 2^53
 constexpr std::array rows{
-    OptionRow{"data", OptionKind::word, "fixed", 0, 0, "population|fresh|fixed",
-              "What is descended: the exact law, new samples at every step, or one fixed set of samples."},
+    OptionRow{"data", OptionKind::word, "fixed", 0, 0, "population|averaged|fresh|fixed",
+              "What is descended: the exact law, new samples at every step (averaged: over their labels, where these are a random "
+              "function), or one fixed set of samples."},
     OptionRow{"samples", OptionKind::integer, "2048", 1, 1e9, "", "M, prompts in the fixed set."},
     OptionRow{"batch", OptionKind::integer, "0", 0, 1e9, "",
               "Prompts per step of fresh data, or of minibatches of the fixed set; 0 means all samples."},
@@ -42,16 +44,35 @@ double estimated_logit(const Task& task, const Settings& settings) {
   return noise_logit(std::clamp(noisy, 0.5, count - 0.5) / count);
 }
 
-// A model reads prompts by the tokens and triggers it was made for.
-void require_same_law(const RecallLaw& model, const RecallLaw& task) {
+// A model reads prompts by the tokens and triggers, or the features, it was made for.
+void require_same_law(const Model& made, const Task& given) {
   const auto differ = [](const std::string& what, double of_model, double of_task) {
     fail(LAMINA_E_ARGUMENT, "model is made for " + what + " " + number_text(of_model) + ", must be made for the task's " + number_text(of_task));
   };
+  const FeatureLaw *of_model = made.features(), *of_task = given.features();
+  if (!of_model != !of_task)
+    fail(LAMINA_E_ARGUMENT, "model is made for another kind of task, must be made for task " + std::string(given.name()));
+  if (of_task) {
+    if (of_model->features != of_task->features)
+      differ("features", static_cast<double>(of_model->features), static_cast<double>(of_task->features));
+    if (of_model->dimension != of_task->dimension)
+      differ("dimension", static_cast<double>(of_model->dimension), static_cast<double>(of_task->dimension));
+    if (of_model->masked != of_task->masked || of_model->moments != of_task->moments)
+      fail(LAMINA_E_ARGUMENT, "model is made for another mask or other second_moments, must be made for the task's");
+    return;
+  }
+  const RecallLaw &model = made.law(), &task = given.law();
   if (model.vocabulary != task.vocabulary)
     differ("vocabulary", static_cast<double>(model.vocabulary), static_cast<double>(task.vocabulary));
   if (model.triggers != task.triggers)
     differ("other triggers, in number", static_cast<double>(model.triggers.size()), static_cast<double>(task.triggers.size()));
   if (model.noise != task.noise) differ("noise", model.noise, task.noise);
+}
+
+// Of the population loss of the model's attention on the features' law.
+double feature_infimum(const FeatureLaw& law, const Model& model) {
+  const std::string& word = model.settings().text("attention");
+  return infimum_of(law, word == "softmax" ? kernels::Map::softmax : word == "linear" ? kernels::Map::linear : kernels::Map::relu);
 }
 
 std::vector<OptionRow> all_rows() {
@@ -75,16 +96,17 @@ Trainer::Trainer(std::shared_ptr<const Task> task, const Model* model, const Opt
     : task_(std::move(task)), options_(options), settings_(all_rows(), options, defaults_of(*task_)),
       team_(static_cast<int>(settings_.integer("threads"))) {
   model_ = model ? model->clone() : make_model(*task_, Settings(model_options(), options, defaults_of(*task_)));
-  require_same_law(model_->law(), task_->law());
+  require_same_law(*model_, *task_);
   if (settings_.is("optimiser", "sgd") && settings_.is("data", "fixed") && settings_.integer("batch") == 0)
     fail(LAMINA_E_OPTION, "batch is 0, must be at least 1 for optimiser=sgd on a fixed set; or use optimiser=gd");
   // A model of the host's keeps the noise logit that it came with.
-  if (!model && settings_.is("data", "fixed") && settings_.is("estimate_noise", "yes") && task_->law().noise > 0 &&
-      task_->law().length > 0 && model_->has_tensor("noise_logit"))
+  if (!model && settings_.is("data", "fixed") && settings_.is("estimate_noise", "yes") && model_->has_tensor("noise_logit") &&
+      task_->law().noise > 0 && task_->law().length > 0)
     model_->tensor("noise_logit")[0] = estimated_logit(*task_, settings_);
   objective_ = make_objective(task_, *model_, settings_, team_);
-  optimiser_ = make_optimiser(settings_, model_->parameters().size());
-  gradient_.resize(model_->parameters().size());
+  if (task_->features()) infimum_ = feature_infimum(*task_->features(), *model_);
+  gradient_.resize(objective_->variables(*model_).size());
+  optimiser_ = make_optimiser(settings_, gradient_.size());
   evaluation_ = std::make_unique<Evaluation>(task_, settings_, team_);
   choose_probes();
   build_columns();
@@ -109,7 +131,7 @@ void Trainer::choose_probes() {
   const std::string& wanted = settings_.text("probes");
   if (wanted == "default" || wanted == "all") {
     for (const ProbeRow& probe : probe_registry())
-      if (probe.applies(*model_, *task_, settings_) && (probe.by_default || wanted == "all")) probes_.push_back(&probe);
+      if (probe.suits(*model_, *task_, settings_) && (probe.by_default || wanted == "all")) probes_.push_back(&probe);
   } else if (wanted != "none") {
     for (size_t at = 0; at <= wanted.size();) {
       const size_t comma = std::min(wanted.find(',', at), wanted.size());
@@ -121,7 +143,7 @@ void Trainer::choose_probes() {
 
 void Trainer::add_probe(const std::string& name) {
   const ProbeRow& probe = find_probe(name);
-  if (!probe.applies(*model_, *task_, settings_))
+  if (!probe.suits(*model_, *task_, settings_))
     fail(LAMINA_E_OPTION, "probe is " + name + ", which means nothing for this task, model and optimiser");
   for (const ProbeRow* known : probes_)
     if (known == &probe) return;
@@ -135,9 +157,12 @@ void Trainer::watch(const std::string& probe) {
 }
 
 void Trainer::build_columns() {
+  const bool recall = task_->recall() != nullptr;
   std::vector<Column> columns{{"step", "updates made"},
-                              {"loss", "the objective descended: mean cross-entropy in nats"},
-                              {"excess", "soft loss on the same data minus the Bayes risk h(noise)"}};
+                              {"loss", recall ? "the objective descended: mean cross-entropy in nats"
+                                              : "the objective descended: half the mean squared error"},
+                              {"excess", recall ? "soft loss on the same data minus the Bayes risk h(noise)"
+                                                : "the loss minus the infimum of the population loss at this prompt length"}};
   for (const ProbeRow* probe : probes_)
     for (Column& column : probe->columns(*model_, *task_)) columns.push_back(std::move(column));
   trajectory_ = std::make_shared<Trajectory>(std::move(columns));
@@ -152,7 +177,8 @@ bool Trainer::due() const { return step_ % settings_.integer("record_every") == 
 
 void Trainer::record(const Loss& loss) {
   if (recorded_ == step_) return;
-  std::vector<double> row{static_cast<double>(step_), loss.loss, loss.excess};
+  objective_->write(*model_);
+  std::vector<double> row{static_cast<double>(step_), loss.loss, loss.excess - infimum_};
   evaluation_->begin(*model_, *objective_, step_);
   const ProbeState state{*model_, *task_, settings_, step_, [this](Split split) -> const Metrics& { return evaluation_->at(split); }};
   for (const ProbeRow* probe : probes_) probe->measure(state, row);
@@ -161,6 +187,10 @@ void Trainer::record(const Loss& loss) {
 }
 
 lamina_status Trainer::run(int64_t steps) {
+  struct Settle {  // the model is up to date whenever the caller sees it
+    Trainer& trainer;
+    ~Settle() { trainer.objective_->write(*trainer.model_); }
+  } const settle{*this};
   const int64_t all = settings_.integer("steps");
   const int64_t last = steps == 0 ? all : step_ + std::min(steps, std::max<int64_t>(0, all - step_));
   const Clock::time_point start = Clock::now();
@@ -180,11 +210,12 @@ lamina_status Trainer::run(int64_t steps) {
     if (tell) {
       reported = seconds_;
       const double rate = static_cast<double>(step_ - first) / std::max(seconds_ - before, 1e-9);
-      if (!progress_({step_, all, loss.loss, loss.excess, seconds_, rate})) status = LAMINA_STOPPED;
+      objective_->write(*model_);
+      if (!progress_({step_, all, loss.loss, loss.excess - infimum_, seconds_, rate})) status = LAMINA_STOPPED;
     }
     if (stop_.exchange(false, std::memory_order_relaxed)) status = LAMINA_STOPPED;
     if (status != LAMINA_OK || step_ >= last) return status;
-    if (!optimiser_->step(model_->mutable_parameters(), gradient_)) {
+    if (!optimiser_->step(objective_->variables(*model_), gradient_)) {
       record(row ? loss : objective_->loss_and_gradient(*model_, step_, gradient_.data(), true));
       return LAMINA_GRADIENT_VANISHED;
     }

@@ -71,6 +71,7 @@ class Trainer {
   std::function<bool(const Progress&)> progress_;
   double progress_seconds_ = 0;
   double seconds_ = 0;
+  double infimum_ = 0;  // of the loss; where a task has its own measure of excess, 0
   int64_t step_ = 0, recorded_ = -1;
   std::atomic<bool> stop_{false};
 };

@@ -179,7 +179,8 @@ static void test_theory(void) {
     CHECK(lamina_catalogue_entry_init(&entry, sizeof entry) == LAMINA_OK);
     CHECK(lamina_catalogue_describe("theory", i, &entry) == LAMINA_OK);
     static double arguments[64], results[64];
-    const int64_t count = entry.minimum < 0 ? 1 : (int64_t)entry.minimum, result_count = (int64_t)entry.maximum;
+    const int64_t count = entry.minimum < 0 ? 1 : (int64_t)entry.minimum;
+    const int64_t result_count = entry.maximum < 0 ? count : (int64_t)entry.maximum;
     CHECK(count <= 64 && result_count >= 1 && result_count <= 64);
     REFUSED(lamina_theory_evaluate(entry.key, task, arguments, count, NULL, result_count),
             "lamina_theory_evaluate: out is NULL");

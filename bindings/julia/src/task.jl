@@ -137,6 +137,7 @@ function sample(task::Union{AbstractString,Symbol,Task}, count::Integer; split =
               number, seed, first, count, prompts, targets)
     end
     status == 0 || throw(failure(status))
+    law.vocabulary == 0 && return (prompts = prompts, targets = targets)  # features and labels, not tokens
     return (prompts = Matrix{Int}(prompts), targets = Matrix{Int}(targets))
 end
 

@@ -110,6 +110,8 @@ class Task(Handle):
         if interrupt.pending:
             raise KeyboardInterrupt
         finish(status, self._failures)
+        if self.vocabulary == 0:  # prompts of features and labels, not of tokens
+            return Sample(prompts, targets)
         return Sample(prompts.astype(np.int64), targets.astype(np.int64))
 
     @property
@@ -144,7 +146,8 @@ class Task(Handle):
 
     def __repr__(self) -> str:
         length = "infinite" if self.length is None else self.length
-        return f"<lamina.Task {self.name}: prompts of {length} tokens out of {self.vocabulary} and tau>"
+        what = f"tokens out of {self.vocabulary} and tau" if self.vocabulary else "numbers"
+        return f"<lamina.Task {self.name}: prompts of {length} {what}>"
 
 
 def as_prompts(prompts: ArrayLike, task: Task) -> NDArray[np.float64]:

@@ -85,8 +85,9 @@ lamina_sample <- function(task, count = 10, split = c("train", "test", "unseen")
   number <- match(split, c("train", "test", "unseen")) - 1L
   drawn <- .Call(shim_task_sample, task_of(task)$pointer, number, as_count(seed, "seed"), as_count(first, "first"),
                  as_count(count, "count"))
+  # A task without a vocabulary has features and labels, which are not tokens.
   whole <- function(x) {
-    storage.mode(x) <- "integer"
+    if (task_of(task)$vocabulary > 0) storage.mode(x) <- "integer"
     t(x)
   }
   targets <- whole(drawn[[2]])

@@ -1,0 +1,251 @@
+// Prompts as counts of features, and the model's loss and gradient on them; the formulas are in the header.
+#include "model/feature_model.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace lamina {
+namespace {
+
+constexpr int64_t chunk_length = 256;  // prompts per chunk: fixes the order of summation
+
+// Prompts sorted by query; the features of one prompt are entries first..last-1.
+struct FeaturePrompt {
+  int32_t query;
+  int64_t first, last;
+  double weight, target;  // target: y_query
+};
+class FeaturePrompts final : public CompiledPrompts {
+ public:
+  bool averaged = false;
+  std::vector<FeaturePrompt> prompts;
+  std::vector<int32_t> feature;
+  std::vector<double> count, value;  // how often it occurs; the sum of its labels
+};
+
+class FeatureModel final : public Model {
+ public:
+  FeatureModel(const FeatureLaw& law, const Settings& settings, const kernels::InstructionSet& isa)
+      : table_(isa.f64), K_(law.features), d_(law.dimension) {
+    features_ = law, settings_ = settings, isa_ = &isa;
+    tensors_.push_back({"Q", {d_, d_}, 0, d_ * d_, true});
+    parameters_.assign(static_cast<size_t>(d_ * d_), 0.0);
+    map_ = settings.is("attention", "softmax")  ? kernels::Map::softmax
+           : settings.is("attention", "linear") ? kernels::Map::linear
+                                                : kernels::Map::relu;
+  }
+
+  std::unique_ptr<Model> clone() const override { return std::make_unique<FeatureModel>(*this); }
+
+  std::unique_ptr<CompiledPrompts> compile(const Prompts& prompts, std::span<const double> weights, const Team&) const override {
+    auto out = std::make_unique<FeaturePrompts>();
+    out->averaged = prompts.values.empty();
+    std::vector<int64_t> order(static_cast<size_t>(prompts.count)), place(static_cast<size_t>(K_ + 1), 0);
+    for (int64_t i = 0; i < prompts.count; ++i) ++place[prompts.row(i).back() + 1];
+    for (int64_t k = 0; k < K_; ++k) place[k + 1] += place[k];
+    for (int64_t i = 0; i < prompts.count; ++i) order[place[prompts.row(i).back()]++] = i;
+    std::vector<double> count(static_cast<size_t>(K_)), value(count);
+    for (const int64_t i : order) {
+      const auto row = prompts.row(i);
+      std::ranges::fill(count, 0.0), std::ranges::fill(value, 0.0);
+      for (size_t j = 0; j + 1 < row.size(); ++j) {
+        count[row[j]] += 1;
+        if (!out->averaged) value[row[j]] += prompts.values_of(i)[j];
+      }
+      FeaturePrompt p{row.back(), static_cast<int64_t>(out->feature.size()), 0, 0, 0};
+      p.weight = weights.empty() ? 1 / static_cast<double>(prompts.count) : weights[i];
+      p.target = out->averaged ? 0 : prompts.values_of(i).back();
+      for (int64_t n = 0; n < K_; ++n) {
+        if (count[n] == 0) continue;
+        out->feature.push_back(static_cast<int32_t>(n));
+        out->count.push_back(count[n]), out->value.push_back(value[n]);
+      }
+      p.last = static_cast<int64_t>(out->feature.size());
+      out->prompts.push_back(p);
+    }
+    return out;
+  }
+
+  Loss loss_and_gradient(const CompiledPrompts& compiled, const Team& team, double* gradient, bool) const override {
+    const auto& all = static_cast<const FeaturePrompts&>(compiled);
+    const int64_t count = static_cast<int64_t>(all.prompts.size()), chunks = (count + chunk_length - 1) / chunk_length;
+    const Columns columns = weights_of_columns(all);
+    struct Chunk {
+      double loss = 0;
+      std::vector<double> slopes;  // [columns met, K]
+    };
+    std::vector<Chunk> partial(static_cast<size_t>(chunks));
+    team.for_each(chunks, [&](int64_t chunk, int) {
+      Chunk& sums = partial[chunk];
+      const int64_t first = chunk * chunk_length, last = std::min(count, first + chunk_length);
+      const int32_t lowest = all.prompts[first].query, highest = all.prompts[last - 1].query;
+      if (gradient) sums.slopes.assign(static_cast<size_t>((highest - lowest + 1) * K_), 0.0);
+      std::vector<double> b(static_cast<size_t>(K_)), e(b), moment(b);
+      for (int64_t i = first; i < last; ++i) {
+        const FeaturePrompt& p = all.prompts[i];
+        double* slopes = gradient ? &sums.slopes[(p.query - lowest) * K_] : nullptr;
+        sums.loss += all.averaged ? averaged(all, p, columns, b, e, moment, slopes) : raw(all, p, columns, b, slopes);
+      }
+    });
+    double loss = 0;
+    if (gradient) std::fill_n(gradient, d_ * d_, 0.0);
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+      loss += partial[chunk].loss;
+      if (!gradient) continue;
+      const int32_t lowest = all.prompts[chunk * chunk_length].query;
+      const std::vector<double>& slopes = partial[chunk].slopes;
+      for (int64_t k = 0; k < static_cast<int64_t>(slopes.size()) / K_; ++k)
+        for (int64_t n = 0; n < K_; ++n) gradient[n * d_ + lowest + k] += slopes[k * K_ + n];
+    }
+    return {loss, loss};
+  }
+
+  Metrics measure(const CompiledPrompts& compiled, const Team& team) const override {
+    Metrics metrics;
+    metrics.loss = loss_and_gradient(compiled, team, nullptr, false);
+    return metrics;
+  }
+
+  // yhat [count]; weights [count, length], the last one the query's own.
+  void forward(const Prompts& prompts, LogitPart part, double* logits, double* weights) const override {
+    if (part == LogitPart::feed_forward) {
+      if (logits) std::fill_n(logits, prompts.count, 0.0);
+      return;
+    }
+    for (int64_t i = 0; i < prompts.count; ++i) {
+      const auto row = prompts.row(i);
+      const int64_t length = prompts.length, keys = features_->masked ? length - 1 : length;
+      std::vector<double> a(static_cast<size_t>(length), 0.0);
+      for (int64_t j = 0; j < keys; ++j) a[j] = parameters_[row[j] * d_ + row.back()];
+      if (map_ == kernels::Map::softmax) {
+        const double most = *std::max_element(a.begin(), a.begin() + keys);
+        for (int64_t j = 0; j < keys; ++j) a[j] -= most;
+        table_->exp(keys, a.data(), a.data());
+        double z = 0;
+        for (int64_t j = 0; j < keys; ++j) z += a[j];
+        for (int64_t j = 0; j < keys; ++j) a[j] /= z;
+      } else {
+        for (int64_t j = 0; j < keys; ++j) a[j] = mapped(a[j]) / static_cast<double>(length - 1);
+      }
+      if (logits) {
+        logits[i] = 0;
+        for (int64_t j = 0; j + 1 < length; ++j) logits[i] += a[j] * prompts.values_of(i)[j];
+      }
+      if (weights) std::ranges::copy(a, weights + i * length);
+    }
+  }
+
+ private:
+  using Columns = std::vector<double>;  // [query, feature]: e^{q - max q}, or the mapped score
+
+  double mapped(double g) const { return map_ == kernels::Map::relu ? std::max(g, 0.0) : g; }
+  double moment(int64_t m, int64_t n) const { return features_->moments[static_cast<size_t>(m * K_ + n)]; }
+
+  // One exponential for each entry of the columns that the prompts ask for.
+  Columns weights_of_columns(const FeaturePrompts& all) const {
+    Columns columns(static_cast<size_t>(K_ * K_));
+    int32_t done = -1;
+    for (const FeaturePrompt& p : all.prompts) {
+      if (p.query == done) continue;
+      done = p.query;
+      double* column = &columns[done * K_];
+      for (int64_t n = 0; n < K_; ++n) column[n] = parameters_[n * d_ + done];
+      if (map_ != kernels::Map::softmax) {
+        for (int64_t n = 0; n < K_; ++n) column[n] = mapped(column[n]);
+        continue;
+      }
+      const double most = *std::max_element(column, column + K_);
+      for (int64_t n = 0; n < K_; ++n) column[n] = std::max(column[n] - most, -700.0);  // no prompt has total weight 0
+      table_->exp(K_, column, column);
+    }
+    return columns;
+  }
+
+  // b_n of the prompt's features into b, by entries; the query's own weight is returned.
+  double attend(const FeaturePrompts& all, const FeaturePrompt& p, const Columns& columns, std::vector<double>& b) const {
+    const double* column = &columns[p.query * K_];
+    const bool softmax = map_ == kernels::Map::softmax;
+    const double self = softmax && !features_->masked ? column[p.query] : 0.0;
+    double z = self, length = 0;
+    for (int64_t i = p.first; i < p.last; ++i) {
+      b[i - p.first] = all.count[i] * column[all.feature[i]];
+      z += b[i - p.first], length += all.count[i];
+    }
+    const double scale = 1 / (softmax ? z : length);
+    for (int64_t i = p.first; i < p.last; ++i) b[i - p.first] *= scale;
+    return self * scale;
+  }
+
+  // The factor of dL/db_n in dL/dq_n for linear and relu: db_n/dq_n.
+  double slope_of(const FeaturePrompts& all, const FeaturePrompt& p, int64_t i, double length) const {
+    const double q = parameters_[all.feature[i] * d_ + p.query];
+    return map_ == kernels::Map::relu && q < 0 ? 0.0 : all.count[i] / length;
+  }
+
+  double length_of(const FeaturePrompts& all, const FeaturePrompt& p) const {
+    double length = 0;
+    for (int64_t i = p.first; i < p.last; ++i) length += all.count[i];
+    return length;
+  }
+
+  double raw(const FeaturePrompts& all, const FeaturePrompt& p, const Columns& columns, std::vector<double>& b, double* slopes) const {
+    const double self = attend(all, p, columns, b);
+    double yhat = 0;
+    for (int64_t i = p.first; i < p.last; ++i) yhat += b[i - p.first] * (all.value[i] / all.count[i]);
+    const double delta = yhat - p.target;
+    if (slopes && map_ == kernels::Map::softmax) {
+      for (int64_t i = p.first; i < p.last; ++i)
+        slopes[all.feature[i]] += p.weight * delta * b[i - p.first] * (all.value[i] / all.count[i] - yhat);
+      slopes[p.query] -= p.weight * delta * self * yhat;
+    } else if (slopes) {
+      const double length = length_of(all, p);
+      for (int64_t i = p.first; i < p.last; ++i)
+        slopes[all.feature[i]] += p.weight * delta * slope_of(all, p, i, length) * (all.value[i] / all.count[i]);
+    }
+    return p.weight * 0.5 * delta * delta;
+  }
+
+  double averaged(const FeaturePrompts& all, const FeaturePrompt& p, const Columns& columns, std::vector<double>& b, std::vector<double>& e,
+                  std::vector<double>& moments, double* slopes) const {
+    const double self = attend(all, p, columns, b);
+    // e = b - unit_query on all features; under softmax e_query is minus the weight elsewhere, never b - 1.
+    std::ranges::fill(e, 0.0);
+    double elsewhere = self;
+    for (int64_t i = p.first; i < p.last; ++i) {
+      e[all.feature[i]] = b[i - p.first];
+      if (all.feature[i] != p.query) elsewhere += b[i - p.first];
+    }
+    e[p.query] = map_ == kernels::Map::softmax ? -elsewhere : e[p.query] - 1;
+    double loss = 0, mean = 0;
+    for (int64_t n = 0; n < K_; ++n) {
+      if (features_->moments.empty()) {
+        moments[n] = e[n];
+      } else {
+        moments[n] = 0;
+        for (int64_t m = 0; m < K_; ++m) moments[n] += moment(n, m) * e[m];
+      }
+      loss += e[n] * moments[n];
+    }
+    if (slopes && map_ == kernels::Map::softmax) {
+      for (int64_t i = p.first; i < p.last; ++i) mean += b[i - p.first] * moments[all.feature[i]];
+      for (int64_t i = p.first; i < p.last; ++i) slopes[all.feature[i]] += p.weight * b[i - p.first] * (moments[all.feature[i]] - mean);
+      slopes[p.query] -= p.weight * self * mean;
+    } else if (slopes) {
+      const double length = length_of(all, p);
+      for (int64_t i = p.first; i < p.last; ++i) slopes[all.feature[i]] += p.weight * slope_of(all, p, i, length) * moments[all.feature[i]];
+    }
+    return p.weight * 0.5 * loss;
+  }
+
+  const kernels::Table<double>* table_;
+  int64_t K_, d_;
+  kernels::Map map_;
+};
+
+}  // namespace
+
+std::unique_ptr<Model> make_feature_model(const FeatureLaw& law, const Settings& settings, const kernels::InstructionSet& isa) {
+  return std::make_unique<FeatureModel>(law, settings, isa);
+}
+
+}  // namespace lamina

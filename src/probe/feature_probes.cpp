@@ -1,0 +1,141 @@
+// Probes of tasks on features: quantities of the watched columns of Q, whatever data the run descends. Population values by theory.
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "probe/probe.hpp"
+#include "theory/feature_population.hpp"
+
+namespace lamina {
+namespace {
+
+bool always(const Model&, const Task&, const Settings&) { return true; }
+bool softmax(const Model& model, const Task&, const Settings&) { return model.settings().is("attention", "softmax"); }
+
+kernels::Map map_of(const Model& model) {
+  const Settings& settings = model.settings();
+  return settings.is("attention", "softmax") ? kernels::Map::softmax
+         : settings.is("attention", "linear") ? kernels::Map::linear
+                                              : kernels::Map::relu;
+}
+
+// The other features that stand for all: the first of each class.
+std::vector<int64_t> others_of(const FeatureLaw& law, int64_t k) {
+  std::vector<int64_t> others;
+  for (const std::vector<int64_t>& members : feature_classes(law))
+    for (int64_t n : members)
+      if (n != k) {
+        if (others.size() < 4) others.push_back(n);
+        break;
+      }
+  return others;
+}
+
+std::string name_of(const char* letter, int64_t k) { return std::string(letter) + "_" + std::to_string(k); }
+std::string name_of(const char* letter, int64_t k, int64_t n) { return name_of(letter, k) + "_" + std::to_string(n); }
+
+std::vector<double> logits_of(const ProbeState& state, int64_t k) {
+  const FeatureLaw& law = *state.task.features();
+  std::vector<double> q;
+  for (int64_t n = 0; n < law.features; ++n) q.push_back(state.model.parameters()[n * law.dimension + k]);
+  return q;
+}
+
+// use(k, others, column, logits) for each watched query.
+template <class Use>
+void each_watched(const ProbeState& state, Use use) {
+  const FeatureLaw& law = *state.task.features();
+  const FeaturePopulation population(law, map_of(state.model), *state.model.isa().f64, true);
+  for (int64_t k : law.watched) {
+    const std::vector<double> q = logits_of(state, k);
+    use(k, others_of(law, k), population.column(k, q), q);
+  }
+}
+
+std::vector<Column> weight_columns(const Model&, const Task& task) {
+  std::vector<Column> columns;
+  for (int64_t k : task.features()->watched) {
+    columns.push_back({name_of("A", k), "v_k^T Q v_k"});
+    for (int64_t n : others_of(*task.features(), k)) columns.push_back({name_of("B", k, n), "v_n^T Q v_k: query k, key n"});
+  }
+  return columns;
+}
+
+void weights(const ProbeState& state, std::vector<double>& row) {
+  for (int64_t k : state.task.features()->watched) {
+    const std::vector<double> q = logits_of(state, k);
+    row.push_back(q[k]);
+    for (int64_t n : others_of(*state.task.features(), k)) row.push_back(q[n]);
+  }
+}
+
+std::vector<Column> increment_columns(const Model&, const Task& task) {
+  std::vector<Column> columns;
+  for (int64_t k : task.features()->watched) {
+    columns.push_back({name_of("loss", k), "population loss given that the query is feature k"});
+    columns.push_back({name_of("alpha", k), "minus the population gradient by A_k"});
+    for (int64_t n : others_of(*task.features(), k)) columns.push_back({name_of("beta", k, n), "minus the population gradient by B_k_n"});
+  }
+  return columns;
+}
+
+void increments(const ProbeState& state, std::vector<double>& row) {
+  each_watched(state, [&](int64_t k, const std::vector<int64_t>& others, const ColumnValue& column, const std::vector<double>&) {
+    const double p = state.task.features()->probability[k];
+    row.push_back(column.loss), row.push_back(p * column.descent[k]);
+    for (int64_t n : others) row.push_back(p * column.descent[n]);
+  });
+}
+
+std::vector<Column> attention_columns(const Model&, const Task& task) {
+  std::vector<Column> columns;
+  for (int64_t k : task.features()->watched) {
+    columns.push_back({name_of("attention", k), "mean weight that query k puts on all copies of its own feature"});
+    for (int64_t n : others_of(*task.features(), k))
+      columns.push_back({name_of("attention", k, n), "mean weight that query k puts on all copies of feature n"});
+  }
+  return columns;
+}
+
+void attentions(const ProbeState& state, std::vector<double>& row) {
+  each_watched(state, [&](int64_t k, const std::vector<int64_t>& others, const ColumnValue& column, const std::vector<double>&) {
+    row.push_back(column.attention[k]);
+    for (int64_t n : others) row.push_back(column.attention[n]);
+  });
+}
+
+// Column sums of Q stay 0, and entries off the span of the features too.
+void invariants(const ProbeState& state, std::vector<double>& row) {
+  const FeatureLaw& law = *state.task.features();
+  double largest = 0, off = 0;
+  for (int64_t k = 0; k < law.dimension; ++k) {
+    double sum = 0;
+    for (int64_t n = 0; n < law.dimension; ++n) {
+      const double q = state.model.parameters()[n * law.dimension + k];
+      sum += q;
+      if (n >= law.features || k >= law.features) off = std::max(off, std::abs(q));
+    }
+    largest = std::max(largest, std::abs(sum));
+  }
+  row.push_back(largest), row.push_back(off);
+}
+
+constexpr std::array rows{
+    ProbeRow{"weights", feature_task, "The entries A_k and B_k_n of Q for the watched queries.", weight_columns, weights, always, true},
+    ProbeRow{"increments", feature_task, "Population loss of each watched query, and what its weights gain per unit of step size.",
+             increment_columns, increments, always, true},
+    ProbeRow{"attention", feature_task, "Mean attention of the watched queries to their own and other features.", attention_columns,
+             attentions, softmax, true},
+    ProbeRow{"invariants", feature_task, "What gradient descent on softmax attention conserves exactly.",
+             [](const Model&, const Task&) {
+               return std::vector<Column>{{"column_sum", "largest absolute sum of a column of Q"},
+                                          {"off_span", "largest absolute entry of Q outside the span of the features"}};
+             },
+             invariants, softmax, true},
+};
+
+}  // namespace
+
+std::span<const ProbeRow> feature_probes() { return rows; }
+
+}  // namespace lamina

@@ -1,0 +1,221 @@
+// The task in_context_convergence: tokens are K orthonormal features drawn from a law p, labels are a fresh random function of
+// them, and the label of a query feature is to be predicted from the prompt.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "kernels/scalar_math.hpp"
+#include "task/draw.hpp"
+#include "task/option_check.hpp"
+#include "task/registry.hpp"
+
+namespace lamina {
+namespace {
+
+constexpr double largest_features = 4096, largest_length = 1e9, largest_sampled = 1 << 24, infinite = std::numeric_limits<double>::infinity();
+
+constexpr OptionRow option_rows[] = {
+    {"features", OptionKind::integer, "20", 2, largest_features, "", "K: how many orthonormal features there are; tokens are features"},
+    {"dimension", OptionKind::integer, "0", 0, largest_features, "",
+     "d >= K: Q is d by d, and feature k is the k-th basis vector; 0 means K"},
+    {"prompt_length", OptionKind::integer, "1000", 1, infinite, "",
+     "N: labelled tokens before the query; inf only with data=population"},
+    {"feature_law", OptionKind::word, "balanced", 0, 0, "balanced|dominant|zipf|given",
+     "p: 1/K each; feature 0 with probability `dominant` and the others alike; proportional to 1/(k+1)^zipf_exponent; or "
+     "feature_weights (dominant or given where the option they read is set)"},
+    {"dominant", OptionKind::number, "0.5", 0, 1 - 0x1p-53, "", "p_1, the probability of feature 0 under feature_law=dominant"},
+    {"zipf_exponent", OptionKind::number, "1", 0, 16, "", "the exponent of feature_law=zipf"},
+    {"feature_weights", OptionKind::array, "", 0, largest_features, "", "p up to a factor, one positive weight for each feature"},
+    {"mask", OptionKind::word, "yes", 0, 0, "yes|no",
+     "whether the query is left out of keys and values; if not, it attends to itself too, with label 0"},
+    {"second_moments", OptionKind::array, "", 0, largest_features * largest_features, "",
+     "Gm[m,n] = E f(v_m) f(v_n), K rows of K numbers, symmetric and positive semidefinite; empty means the identity: f linear "
+     "with E w w^T = I"},
+    {"watched", OptionKind::array, "", 0, largest_features, "",
+     "the query features that probes follow, from 0; empty means one of each probability, at most four"},
+};
+
+constexpr OptionDefault default_rows[] = {
+    {"attention", "softmax"}, {"data", "population"}, {"samples", "2048"}, {"optimiser", "gd"},
+    {"step_size", "1"},       {"steps", "4000"},      {"batch", "0"},
+};
+
+constexpr const char* without[] = {"variant", "feed_forward", "initialisation", "initial_scale", "value_scale", "train_value_scale",
+                                   "train_noise_logit", "suppression", "embedding", "precision", "estimate_noise", "evaluation_samples"};
+
+// Lower triangle L of Gm = L L^T by rows; rows of a direction without variance are 0.
+std::vector<double> cholesky(const std::vector<double>& moments, int64_t K) {
+  std::vector<double> L(static_cast<size_t>(K * K), 0.0);
+  double largest = 0;
+  for (int64_t i = 0; i < K; ++i) largest = std::max(largest, moments[static_cast<size_t>(i * K + i)]);
+  const double rounding = 1e-12 * largest;
+  for (int64_t j = 0; j < K; ++j) {
+    for (int64_t i = j; i < K; ++i) {
+      double rest = moments[static_cast<size_t>(i * K + j)];
+      for (int64_t l = 0; l < j; ++l) rest -= L[static_cast<size_t>(i * K + l)] * L[static_cast<size_t>(j * K + l)];
+      double& entry = L[static_cast<size_t>(i * K + j)];
+      const double pivot = L[static_cast<size_t>(j * K + j)];
+      if (i == j) {
+        if (rest < -rounding) fail_option("second_moments", "a matrix with a negative direction at row " + std::to_string(j), "positive semidefinite");
+        entry = rest > rounding ? std::sqrt(rest) : 0;
+      } else if (pivot > 0) {
+        entry = rest / pivot;
+      } else if (std::abs(rest) > 1e-6 * largest) {
+        fail_option("second_moments", "a matrix with a negative direction at row " + std::to_string(i), "positive semidefinite");
+      }
+    }
+  }
+  return L;
+}
+
+class InContextConvergence final : public Task {
+ public:
+  explicit InContextConvergence(const Settings& settings) : settings_(settings) {
+    if (settings_.given("dominant")) settings_.assume("feature_law", std::string("dominant"));
+    if (settings_.given("feature_weights")) settings_.assume("feature_law", std::string("given"));
+    law_.features = settings_.integer("features");
+    law_.dimension = settings_.integer("dimension") == 0 ? law_.features : settings_.integer("dimension");
+    law_.length = std::isinf(settings_.number("prompt_length")) ? -1 : settings_.integer("prompt_length");
+    law_.masked = settings_.is("mask", "yes");
+    if (law_.dimension < law_.features)
+      fail_option("dimension", std::to_string(law_.dimension), "0 or at least features = " + std::to_string(law_.features));
+    if (static_cast<double>(law_.length) > largest_length)
+      fail_option("prompt_length", std::to_string(law_.length), "at most " + number_text(largest_length) + ", or inf");
+    make_probabilities();
+    make_moments();
+    make_watched();
+  }
+
+  const char* name() const override { return "in_context_convergence"; }
+  const FeatureLaw* features() const override { return &law_; }
+  bool has(Split split) const override { return split != Split::unseen; }
+  const Settings& settings() const override { return settings_; }
+  std::string token_text(int32_t token) const override {
+    if (token < 0 || token >= law_.features) fail_argument("token", token, "in [0, " + std::to_string(law_.features - 1) + "]");
+    return "v" + std::to_string(token);
+  }
+
+  void sample(Split split, uint64_t seed, int64_t first, int64_t count, Prompts& out) const override {
+    if (law_.length < 0)
+      fail(LAMINA_E_UNSUPPORTED, "prompt_length is inf: prompts of infinite length cannot be drawn, only data=population is possible");
+    if (static_cast<double>(law_.length) > largest_sampled)
+      fail(LAMINA_E_UNSUPPORTED, "prompt_length is " + std::to_string(law_.length) + ", must be at most " + number_text(largest_sampled) +
+                                     " to be drawn; or use data=population");
+    if (!has(split)) fail(LAMINA_E_UNSUPPORTED, "the unseen split cannot be drawn: every feature occurs in training");
+    out.resize(count, law_.length + 1);
+    out.values.resize(out.tokens.size());
+    std::vector<double> f(static_cast<size_t>(law_.features)), normal(f.size());
+    for (int64_t i = 0; i < count; ++i) {
+      Random random(seed, purpose_of(split), static_cast<uint64_t>(first + i));
+      const std::span<int32_t> row = out.row(i);
+      for (int32_t& token : row) token = table_.draw(0, random);
+      draw_function(random, normal, f);
+      const std::span<double> y = out.values_of(i);
+      for (size_t j = 0; j < row.size(); ++j) y[j] = f[static_cast<size_t>(row[j])];
+      out.label[static_cast<size_t>(i)] = out.answer[static_cast<size_t>(i)] = row.back();
+    }
+  }
+
+ private:
+  void make_probabilities() {
+    const int64_t K = law_.features;
+    const std::string& form = settings_.text("feature_law");
+    const std::vector<double>& given = settings_.array("feature_weights");
+    if (form != "given" && !given.empty())
+      fail_option("feature_weights", "an array of " + std::to_string(given.size()), "empty unless feature_law=given");
+    if (form == "given" && given.empty()) fail_option("feature_weights", "empty", "an array of features numbers with feature_law=given");
+    std::vector<double> weights(static_cast<size_t>(K), 1.0);
+    if (form == "dominant") {
+      const double p = settings_.number("dominant");
+      if (!(p > 0)) fail_option("dominant", number_text(p), "positive");
+      std::ranges::fill(weights, (1 - p) / static_cast<double>(K - 1));
+      weights[0] = p;
+      law_.probability = weights;  // as given: no rounding of a sum in between
+    } else if (form == "zipf") {
+      const double exponent = settings_.number("zipf_exponent");
+      for (int64_t k = 0; k < K; ++k) weights[static_cast<size_t>(k)] = kernels::exp(-exponent * kernels::log(static_cast<double>(k + 1)));
+    } else if (form == "given") {
+      weights = given;
+    }
+    if (law_.probability.empty()) law_.probability = law_from_weights("feature_weights", weights, K);
+    for (size_t k = 0; k < law_.probability.size(); ++k)
+      if (!(law_.probability[k] > 0)) fail_option("feature_weights", "0 at index " + std::to_string(k), "positive everywhere");
+    table_ = AliasTables(1, K);
+    table_.set(0, law_.probability);
+  }
+
+  void make_moments() {
+    const auto K = static_cast<size_t>(law_.features);
+    law_.moments = settings_.array("second_moments");
+    if (law_.moments.empty()) return;
+    if (law_.moments.size() != K * K)
+      fail_option("second_moments", "an array of " + std::to_string(law_.moments.size()), "empty or features^2 = " + std::to_string(K * K) + " numbers");
+    for (size_t m = 0; m < K; ++m)
+      for (size_t n = 0; n < m; ++n)
+        if (law_.moments[m * K + n] != law_.moments[n * K + m])
+          fail_option("second_moments", "not symmetric at row " + std::to_string(m) + ", column " + std::to_string(n), "symmetric");
+    root_ = cholesky(law_.moments, law_.features);
+  }
+
+  // One query of each probability, in the order of the features, at most four.
+  void make_watched() {
+    for (double k : settings_.array("watched")) {
+      if (!(k >= 0 && k < static_cast<double>(law_.features) && std::floor(k) == k))
+        fail_option("watched", number_text(k), "features in [0, " + std::to_string(law_.features - 1) + "]");
+      law_.watched.push_back(static_cast<int64_t>(k));
+    }
+    if (!law_.watched.empty()) return;
+    std::vector<double> seen;
+    for (int64_t k = 0; k < law_.features && law_.watched.size() < 4; ++k) {
+      const double p = law_.probability[static_cast<size_t>(k)];
+      if (std::ranges::find(seen, p) != seen.end()) continue;
+      seen.push_back(p);
+      law_.watched.push_back(k);
+    }
+  }
+
+  // f ~ N(0, Gm).
+  void draw_function(Random& random, std::vector<double>& normal, std::vector<double>& f) const {
+    for (double& z : normal) z = random.normal();
+    if (root_.empty()) {
+      f = normal;
+      return;
+    }
+    const size_t K = f.size();
+    for (size_t m = 0; m < K; ++m) {
+      f[m] = 0;
+      for (size_t l = 0; l <= m; ++l) f[m] += root_[m * K + l] * normal[l];
+    }
+  }
+
+  Settings settings_;
+  FeatureLaw law_;
+  AliasTables table_;
+  std::vector<double> root_;  // Cholesky factor of Gm; empty: the identity
+};
+
+std::shared_ptr<const Task> create(const Settings& settings) { return std::make_shared<InContextConvergence>(settings); }
+
+}  // namespace
+
+const TaskRow in_context_convergence_row = {
+    "in_context_convergence",
+    feature_task,
+    "Learn to predict the label of a feature from its labelled copies in the prompt: softmax attention on orthonormal features",
+    "Huang, Cheng and Liang, arXiv 2310.05249 (In-Context Convergence of Transformers, ICML 2024). Stated there: K orthonormal "
+    "features, tokens i.i.d. with P(x = v_k) = p_k, balanced (p_k of order 1/K) or with one dominant feature; labels y = <w, x> "
+    "with w fresh for each prompt; one layer of one softmax head without residual; value entry fixed at 1, key and query merged "
+    "into Q; gradient descent on the expected squared error; near-zero error for both laws, with two, one and four phases. "
+    "Remembered and not confirmed against its text: Q(0) = 0, the mask that leaves the query out of the keys, the factor 1/2 of "
+    "the loss, E w w^T = I, the bounds on the training time. Derived here and checked against enumeration, to rounding: the exact population "
+    "loss and gradient for every p, N, Q and class of functions as a one-dimensional integral of positive terms, its limit at "
+    "N = infinity, the floors at finite N, the training times without unknown constants, the signals of the phases. Choices: "
+    "p_k = 1/K exactly; p_1 = dominant and the rest alike; w Gaussian; feature k is the k-th basis vector of R^d; linear and relu "
+    "attention are divided by N; relu'(0) = 1. data=averaged is fresh prompts with the expectation over w taken exactly.",
+    option_rows,
+    default_rows,
+    without,
+    create,
+};
+
+}  // namespace lamina

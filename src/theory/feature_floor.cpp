@@ -1,0 +1,175 @@
+// Infima of the population losses; the formulas are in the header.
+#include "theory/feature_floor.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "kernels/scalar_math.hpp"
+#include "theory/feature_population.hpp"
+
+namespace lamina {
+namespace {
+
+constexpr double undefined = std::numeric_limits<double>::quiet_NaN();
+
+double moment(const FeatureLaw& law, int64_t m, int64_t n) {
+  return law.moments.empty() ? (m == n ? 1.0 : 0.0) : law.moments[static_cast<size_t>(m * law.features + n)];
+}
+
+double distance(const FeatureLaw& law, int64_t query, int64_t m, int64_t n) {
+  return (moment(law, m, n) - moment(law, m, query)) + (moment(law, query, query) - moment(law, n, query));
+}
+
+// The law given that no copy of the query's feature is in the prompt: a column whose query has probability 0.
+struct Absence {
+  double probability = 0;  // of a position that the query's feature holds
+  FeatureColumn column;
+  std::vector<int64_t> member;  // a feature of each group, the query first
+};
+
+Absence absence_of(const FeatureLaw& law, int64_t query) {
+  Absence absence;
+  FeatureColumn& column = absence.column;
+  column.length = law.length;
+  column.probability = {0}, column.multiplicity = {1}, absence.member = {query};
+  std::vector<int64_t> second{query};
+  for (const std::vector<int64_t>& members : feature_classes(law)) {
+    std::vector<int64_t> others;
+    for (int64_t n : members)
+      if (n == query || distance(law, query, n, n) == 0)
+        absence.probability += law.probability[n];
+      else
+        others.push_back(n);
+    if (others.empty()) continue;
+    column.probability.push_back(law.probability[others[0]]);
+    column.multiplicity.push_back(static_cast<double>(others.size()));
+    absence.member.push_back(others[0]), second.push_back(others.size() > 1 ? others[1] : others[0]);
+  }
+  const size_t groups = absence.member.size();
+  double rest = 0;
+  for (size_t n = 1; n < groups; ++n) rest += column.multiplicity[n] * column.probability[n];
+  for (double& p : column.probability) p /= rest;
+  if (law.moments.empty()) return absence;
+  column.between.assign(groups * groups, 0.0), column.own.assign(groups, 0.0), column.to_nothing.assign(groups, 0.0);
+  for (size_t m = 1; m < groups; ++m) {
+    column.own[m] = distance(law, query, absence.member[m], absence.member[m]);
+    for (size_t n = 1; n < groups; ++n)
+      column.between[m * groups + n] = distance(law, query, absence.member[m], m == n ? second[n] : absence.member[n]);
+  }
+  return absence;
+}
+
+// The least loss of the column over the logits of groups 1.., from `logits`, which become the minimum's. Descent with step sizes
+// of Barzilai and Borwein, in units of the inverse curvature of E a_n^2.
+double minimise(const FeatureColumn& column, std::vector<double>& logits) {
+  const size_t groups = logits.size();
+  ColumnIntegral integral(kernels::select(nullptr)->table<double>());
+  ColumnValue value, next;
+  integral.evaluate(column, logits, false, value);
+  if (groups == 2) return value.loss;  // a shift of all logits changes nothing
+  std::vector<double> unit(groups), candidate(groups);
+  for (size_t n = 1; n < groups; ++n)
+    unit[n] = 1 / (column.probability[n] * (column.probability[n] + 1 / static_cast<double>(column.length)));
+  double rate = 0.25;
+  for (int iteration = 0; iteration < 400; ++iteration) {
+    double slope = 0;
+    for (size_t n = 1; n < groups; ++n) slope += column.multiplicity[n] * unit[n] * value.descent[n] * value.descent[n];
+    if (slope < 1e-16 * value.loss) break;
+    for (;;) {
+      for (size_t n = 1; n < groups; ++n) candidate[n] = logits[n] + std::clamp(rate * unit[n] * value.descent[n], -1.0, 1.0);
+      candidate[0] = *std::max_element(candidate.begin() + 1, candidate.end());
+      integral.evaluate(column, candidate, false, next);
+      if (next.loss <= value.loss * (1 + 1e-13) || rate < 1e-6) break;
+      rate *= 0.25;
+    }
+    double moved = 0, bent = 0;
+    for (size_t n = 1; n < groups; ++n) {
+      const double step = candidate[n] - logits[n];
+      moved += column.multiplicity[n] * step * step / unit[n];
+      bent += column.multiplicity[n] * step * (value.descent[n] - next.descent[n]);
+    }
+    rate = bent > 0 ? std::min(moved / bent, 1e3) : 2 * rate;
+    logits = candidate;
+    std::swap(value, next);
+  }
+  return value.loss;
+}
+
+double softmax_infimum(const FeatureLaw& law, int64_t query, std::vector<double>& by_feature) {
+  if (!law.masked) {
+    if (!law.moments.empty()) return undefined;
+    FeatureColumn alone;
+    alone.length = law.length, alone.masked = false;
+    alone.probability = {law.probability[query], 1 - law.probability[query]}, alone.multiplicity = {1, 1};
+    ColumnIntegral integral(kernels::select(nullptr)->table<double>());
+    ColumnValue value;
+    integral.evaluate(alone, std::vector<double>{0, -200}, false, value);
+    return value.loss;
+  }
+  const Absence absence = absence_of(law, query);
+  const double absent = absence.probability >= 1 ? 0.0 : kernels::exp(static_cast<double>(law.length) * kernels::log1p(-absence.probability));
+  if (absence.member.size() < 2 || absent == 0) return 0;
+  std::vector<double> logits(absence.member.size());
+  for (size_t n = 1; n < logits.size(); ++n) logits[n] = by_feature[absence.member[n]];
+  logits[0] = *std::max_element(logits.begin() + 1, logits.end());
+  const double loss = minimise(absence.column, logits);
+  for (size_t n = 1; n < logits.size(); ++n) by_feature[absence.member[n]] = logits[n];
+  return absent * loss;
+}
+
+// 1/2 (Gm_kk - b^T M^-1 b) of the least squares M g = b, M = (1 - 1/N) P Gm P + diag(Gm_nn p_n) / N, b = (P Gm)_k.
+double linear_infimum(const FeatureLaw& law, kernels::Map map, int64_t query) {
+  const double one = 1 / static_cast<double>(law.length), p = law.probability[query];
+  if (law.moments.empty()) return 0.5 * (1 - p) / (1 + (static_cast<double>(law.length) - 1) * p);
+  const int64_t K = law.features;
+  std::vector<double> M(static_cast<size_t>(K * K)), g(static_cast<size_t>(K));
+  for (int64_t m = 0; m < K; ++m) {
+    for (int64_t n = 0; n < K; ++n) M[m * K + n] = (1 - one) * law.probability[m] * moment(law, m, n) * law.probability[n];
+    M[m * K + m] += one * law.probability[m] * moment(law, m, m);
+    g[m] = law.probability[m] * moment(law, m, query);
+  }
+  const std::vector<double> b = g;
+  // Gaussian elimination, pivots on the diagonal of a positive semidefinite matrix; a feature on which f is 0 has a zero row.
+  for (int64_t j = 0; j < K; ++j) {
+    const double pivot = M[j * K + j];
+    if (!(pivot > 0)) continue;
+    for (int64_t i = j + 1; i < K; ++i) {
+      const double factor = M[i * K + j] / pivot;
+      for (int64_t l = j; l < K; ++l) M[i * K + l] -= factor * M[j * K + l];
+      g[i] -= factor * g[j];
+    }
+  }
+  for (int64_t j = K; j-- > 0;) {
+    for (int64_t l = j + 1; l < K; ++l) g[j] -= M[j * K + l] * g[l];
+    g[j] = M[j * K + j] > 0 ? g[j] / M[j * K + j] : 0;
+  }
+  double explained = 0;
+  for (int64_t n = 0; n < K; ++n) {
+    if (map == kernels::Map::relu && g[n] < 0) return undefined;
+    explained += b[n] * g[n];
+  }
+  return 0.5 * (moment(law, query, query) - explained);
+}
+
+double infimum(const FeatureLaw& law, kernels::Map map, int64_t query, std::vector<double>& by_feature) {
+  if (law.length < 0) return 0;
+  return map == kernels::Map::softmax ? softmax_infimum(law, query, by_feature) : linear_infimum(law, map, query);
+}
+
+}  // namespace
+
+double infimum_of(const FeatureLaw& law, kernels::Map map, int64_t query) {
+  std::vector<double> start(static_cast<size_t>(law.features), 0.0);
+  return infimum(law, map, query, start);
+}
+
+double infimum_of(const FeatureLaw& law, kernels::Map map) {
+  std::vector<double> start(static_cast<size_t>(law.features), 0.0);  // each minimum begins at that of the query before
+  double sum = 0;
+  for (const std::vector<int64_t>& alike : feature_classes(law))
+    sum += static_cast<double>(alike.size()) * law.probability[alike[0]] * infimum(law, map, alike[0], start);
+  return sum;
+}
+
+}  // namespace lamina

@@ -1,0 +1,185 @@
+// Columns of all queries put together, and the ties between entries of Q.
+#include "theory/feature_population.hpp"
+
+#include <algorithm>
+
+namespace lamina {
+namespace {
+
+double moment_of(const FeatureLaw& law, int64_t m, int64_t n) {
+  return law.moments.empty() ? (m == n ? 1.0 : 0.0) : law.moments[static_cast<size_t>(m * law.features + n)];
+}
+
+// Whether swapping features m and n changes neither p nor Gm.
+bool exchangeable(const FeatureLaw& law, int64_t m, int64_t n) {
+  if (law.probability[static_cast<size_t>(m)] != law.probability[static_cast<size_t>(n)]) return false;
+  if (law.moments.empty()) return true;
+  if (moment_of(law, m, m) != moment_of(law, n, n)) return false;
+  for (int64_t l = 0; l < law.features; ++l)
+    if (l != m && l != n && moment_of(law, m, l) != moment_of(law, n, l)) return false;
+  return true;
+}
+
+}  // namespace
+
+std::vector<std::vector<int64_t>> feature_classes(const FeatureLaw& law) {
+  std::vector<std::vector<int64_t>> classes;
+  for (int64_t n = 0; n < law.features; ++n) {
+    const auto found = std::ranges::find_if(classes, [&](const auto& members) { return exchangeable(law, members[0], n); });
+    if (found == classes.end())
+      classes.push_back({n});
+    else
+      found->push_back(n);
+  }
+  return classes;
+}
+
+FeaturePopulation::FeaturePopulation(const FeatureLaw& law, kernels::Map map, const kernels::Table<double>& table, bool tied)
+    : law_(law), map_(map), table_(&table) {
+  const int64_t K = law.features;
+  variable_.assign(static_cast<size_t>(K * K), 0);
+  std::vector<std::vector<int64_t>> classes;
+  // Linear and relu attention read Gm by features.
+  if (tied && (map == kernels::Map::softmax || law.moments.empty()))
+    classes = feature_classes(law);
+  else
+    for (int64_t n = 0; n < K; ++n) classes.push_back({n});
+  for (const std::vector<int64_t>& alike : classes) {
+    const int64_t query = alike[0];
+    std::vector<std::vector<int64_t>> groups{{query}};
+    for (const std::vector<int64_t>& members : classes) {
+      std::vector<int64_t> others;
+      std::ranges::copy_if(members, std::back_inserter(others), [&](int64_t n) { return n != query; });
+      if (!others.empty()) groups.push_back(std::move(others));
+    }
+    add_part(query, groups, static_cast<double>(alike.size()));
+    // The other queries of the class: their own entry, and those to each class without themselves.
+    const Part& part = parts_.back();
+    for (int64_t k : alike) {
+      int64_t variable = part.first + 1;
+      for (const std::vector<int64_t>& members : classes) {
+        bool any = false;
+        for (int64_t n : members)
+          if (n != k) variable_[n * K + k] = variable, any = true;
+        variable += any;
+      }
+      variable_[k * K + k] = part.first;
+    }
+  }
+}
+
+void FeaturePopulation::add_part(int64_t query, const std::vector<std::vector<int64_t>>& groups, double queries) {
+  const size_t count = groups.size();
+  Part part;
+  part.query = query, part.first = variables();
+  part.probability = queries * law_.probability[static_cast<size_t>(query)];
+  FeatureColumn& column = part.column;
+  column.length = law_.length, column.masked = law_.masked, column.value = moment(query, query);
+  for (const std::vector<int64_t>& members : groups) {
+    part.member.push_back(members[0]);
+    entry_of_.push_back(members[0] * law_.features + query);
+    column.probability.push_back(law_.probability[static_cast<size_t>(members[0])]);
+    column.multiplicity.push_back(static_cast<double>(members.size()));
+  }
+  if (!law_.moments.empty()) {
+    // E (f(v_m) - f(v_k)) (f(v_n) - f(v_k))
+    const auto distance = [&](int64_t m, int64_t n) { return (moment(m, n) - moment(m, query)) + (moment(query, query) - moment(n, query)); };
+    column.between.assign(count * count, 0.0), column.own.assign(count, 0.0), column.to_nothing.assign(count, 0.0);
+    for (size_t m = 1; m < count; ++m) {
+      for (size_t n = 1; n < count; ++n)
+        column.between[m * count + n] = distance(groups[m][0], m == n && groups[m].size() > 1 ? groups[n][1] : groups[n][0]);
+      column.own[m] = distance(groups[m][0], groups[m][0]);
+      column.to_nothing[m] = moment(query, query) - moment(groups[m][0], query);
+    }
+  }
+  parts_.push_back(std::move(part));
+}
+
+bool FeaturePopulation::gather(const double* Q, int64_t stride, double* x) const {
+  const int64_t K = law_.features;
+  for (int64_t v = 0; v < variables(); ++v) x[v] = Q[entry_of_[v] / K * stride + entry_of_[v] % K];
+  for (int64_t n = 0; n < K; ++n)
+    for (int64_t k = 0; k < K; ++k)
+      if (Q[n * stride + k] != x[variable_[n * K + k]]) return false;
+  return true;
+}
+
+void FeaturePopulation::scatter(const double* x, double* Q, int64_t stride) const {
+  const int64_t K = law_.features;
+  for (int64_t n = 0; n < K; ++n)
+    for (int64_t k = 0; k < K; ++k) Q[n * stride + k] = x[variable_[n * K + k]];
+}
+
+double FeaturePopulation::loss_and_gradient(const double* x, double* gradient, const Team& team) {
+  const auto count = static_cast<int64_t>(parts_.size());
+  slots_.resize(static_cast<size_t>(team.threads()), Slot{ColumnIntegral(*table_), {}});
+  losses_.resize(parts_.size());
+  const auto add = [&](int64_t i, int slot) {
+    const Part& part = parts_[i];
+    ColumnValue& value = slots_[slot].value;
+    evaluate(part, x + part.first, false, slots_[slot].integral, value);
+    losses_[i] = part.probability * value.loss;
+    if (!gradient) return;
+    const double p = law_.probability[part.query];
+    for (size_t n = 0; n < value.descent.size(); ++n) gradient[part.first + n] = -p * value.descent[n];
+  };
+  if (count < 8)  // a column costs microseconds
+    for (int64_t i = 0; i < count; ++i) add(i, 0);
+  else
+    team.for_each(count, add);
+  double loss = 0;
+  for (double part : losses_) loss += part;
+  return loss;
+}
+
+ColumnValue FeaturePopulation::column(int64_t query, std::span<const double> logits) const {
+  const int64_t K = law_.features;
+  const Part* part = nullptr;
+  for (const Part& candidate : parts_)
+    if (candidate.first == variable_[query * K + query]) part = &candidate;
+  std::vector<double> x(part->member.size());
+  const auto index = [&](int64_t n) { return variable_[n * K + query] - part->first; };
+  for (int64_t n = 0; n < K; ++n) x[index(n)] = logits[n];
+  for (int64_t n = 0; n < K; ++n)
+    if (x[index(n)] != logits[n]) return FeaturePopulation(law_, map_, *table_, false).column(query, logits);
+  ColumnIntegral integral(*table_);
+  ColumnValue value, all;
+  evaluate(*part, x.data(), map_ == kernels::Map::softmax, integral, value);
+  all.loss = value.loss;
+  for (int64_t n = 0; n < K; ++n) {
+    all.descent.push_back(value.descent[index(n)]);
+    if (map_ == kernels::Map::softmax) all.attention.push_back(value.attention[index(n)]);
+  }
+  return all;
+}
+
+void FeaturePopulation::evaluate(const Part& part, const double* x, bool with_attention, ColumnIntegral& integral, ColumnValue& out) const {
+  if (map_ == kernels::Map::softmax)
+    integral.evaluate(part.column, {x, part.member.size()}, with_attention, out);
+  else
+    evaluate_linear(part, x, out);
+}
+
+void FeaturePopulation::evaluate_linear(const Part& part, const double* g, ColumnValue& out) const {
+  const size_t groups = part.member.size();
+  const double one = law_.length < 0 ? 0.0 : 1 / static_cast<double>(law_.length);
+  const bool relu = map_ == kernels::Map::relu, linear = law_.moments.empty();
+  const std::vector<double>&p = part.column.probability, &multiplicity = part.column.multiplicity;
+  const auto value = [&](size_t n) { return relu && !(g[n] > 0) ? 0.0 : g[n]; };
+  out.descent.resize(groups);
+  out.loss = 0.5 * moment(part.query, part.query);
+  for (size_t n = 0; n < groups; ++n) {
+    const int64_t feature = part.member[n];
+    const double own = moment(feature, feature), own_g = value(n), with_query = moment(feature, part.query);
+    double h = 0;  // (Gm h)_n
+    if (linear)
+      h = p[n] * own_g;
+    else
+      for (size_t m = 0; m < groups; ++m) h += moment(feature, part.member[m]) * p[m] * value(m);
+    const double slope = p[n] * ((1 - one) * h + one * own * own_g - with_query);
+    out.descent[n] = relu && g[n] < 0 ? 0.0 : -slope;
+    out.loss += 0.5 * multiplicity[n] * own_g * (slope - p[n] * with_query);
+  }
+}
+
+}  // namespace lamina

@@ -1,0 +1,62 @@
+// The exact population loss of in-context learning on features, L(Q) = sum_k p_k L_k, and its gradient; L_k is a function of column
+// k of Q in feature coordinates (key n, query k: Q[n,k] = v_n^T Q v_k). Softmax: feature_column.hpp. Linear and relu attention,
+// a_n = c_n g_n / N with g = q or max(q, 0): with h = p g,
+//   L_k = 1/2 ( (1 - 1/N) h^T Gm h + sum_n Gm_nn p_n g_n^2 / N - 2 (Gm h)_k + Gm_kk ).
+// Features with the same probability and exchangeable values of f are one class. Descent from a Q that is alike on classes
+// stays so: then only one entry of each kind is a variable.
+#pragma once
+#include <memory>
+
+#include "base/parallel.hpp"
+#include "task/task.hpp"
+#include "theory/feature_column.hpp"
+
+namespace lamina {
+
+class FeaturePopulation {
+ public:
+  // tied: entries of Q that exchangeability keeps equal are one variable; else every entry between features is one.
+  FeaturePopulation(const FeatureLaw& law, kernels::Map map, const kernels::Table<double>& table, bool tied);
+
+  int64_t variables() const { return static_cast<int64_t>(entry_of_.size()); }
+  // x [variables] from Q, whose row n begins at Q + n * stride; false if Q differs where ties want it equal.
+  bool gather(const double* Q, int64_t stride, double* x) const;
+  // The entries between features of Q; others are untouched.
+  void scatter(const double* x, double* Q, int64_t stride) const;
+  // L, and its derivative by one entry of each kind into gradient [variables], which may be null. One call at a time.
+  double loss_and_gradient(const double* x, double* gradient, const Team& team);
+  // L_k, -dL_k/dq_n and E a_n (softmax) for every feature n, from the K logits of query k.
+  ColumnValue column(int64_t query, std::span<const double> logits) const;
+
+ private:
+  struct Part {  // queries that are alike
+    int64_t query;
+    double probability;  // of all of them
+    int64_t first;       // variable
+    std::vector<int64_t> member;  // a feature of each group; the query first
+    FeatureColumn column;
+  };
+  void add_part(int64_t query, const std::vector<std::vector<int64_t>>& groups, double queries);
+  void evaluate(const Part& part, const double* x, bool with_attention, ColumnIntegral& integral, ColumnValue& out) const;
+  void evaluate_linear(const Part& part, const double* g, ColumnValue& out) const;
+  double moment(int64_t m, int64_t n) const { return law_.moments.empty() ? (m == n ? 1.0 : 0.0) : law_.moments[m * law_.features + n]; }
+
+  FeatureLaw law_;
+  kernels::Map map_;
+  struct Slot {  // of one thread
+    ColumnIntegral integral;
+    ColumnValue value;
+  };
+
+  const kernels::Table<double>* table_;
+  std::vector<Slot> slots_;
+  std::vector<double> losses_;  // [parts]
+  std::vector<Part> parts_;
+  std::vector<int64_t> variable_;  // [K,K]: of entry (key n, query k)
+  std::vector<int64_t> entry_of_;  // [variables]: one entry n * K + k of each
+};
+
+// The classes of exchangeable features, each in ascending order, by their first members.
+std::vector<std::vector<int64_t>> feature_classes(const FeatureLaw& law);
+
+}  // namespace lamina

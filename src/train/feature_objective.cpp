@@ -1,0 +1,62 @@
+// The population objective of tasks on features: exact loss and gradient by theory, with one variable for all entries of Q that
+// exchangeability keeps equal, where the optimiser treats entries one by one and Q starts so.
+#include "theory/feature_population.hpp"
+#include "train/objective.hpp"
+
+namespace lamina {
+namespace {
+
+kernels::Map map_of(const Model& model) {
+  const Settings& settings = model.settings();
+  return settings.is("attention", "softmax") ? kernels::Map::softmax
+         : settings.is("attention", "linear") ? kernels::Map::linear
+                                              : kernels::Map::relu;
+}
+
+// Norms of the whole gradient count every entry.
+bool entrywise(const Settings& settings) { return !settings.is("optimiser", "ngd") || settings.is("normalisation", "sign"); }
+
+class FeatureObjective final : public Objective {
+ public:
+  FeatureObjective(const FeatureLaw& law, const Model& model, const Settings& settings, const Team& team)
+      : team_(team), stride_(law.dimension), law_(law), tied_(entrywise(settings)), population_(law, map_of(model), *model.isa().f64, tied_) {
+    read(model);
+  }
+
+  std::span<double> variables(Model&) override { return x_; }
+  void read(const Model& model) override {
+    x_.resize(static_cast<size_t>(population_.variables()));
+    if (population_.gather(model.parameters().data(), stride_, x_.data())) return;
+    population_ = FeaturePopulation(law_, map_of(model), *model.isa().f64, false);
+    x_.resize(static_cast<size_t>(population_.variables()));
+    population_.gather(model.parameters().data(), stride_, x_.data());
+  }
+  void write(Model& model) const override { population_.scatter(x_.data(), model.mutable_parameters().data(), stride_); }
+
+  Loss loss_and_gradient(const Model&, int64_t, double* gradient, bool) override {
+    const double loss = population_.loss_and_gradient(x_.data(), gradient, team_);
+    return {loss, loss};
+  }
+
+  Metrics measure(const Model& model, int64_t step) override {
+    Metrics metrics;
+    metrics.loss = loss_and_gradient(model, step, nullptr, false);
+    return metrics;
+  }
+
+ private:
+  const Team& team_;
+  int64_t stride_;
+  FeatureLaw law_;
+  bool tied_;
+  FeaturePopulation population_;
+  std::vector<double> x_;
+};
+
+}  // namespace
+
+std::unique_ptr<Objective> make_feature_population(const FeatureLaw& law, const Model& model, const Settings& settings, const Team& team) {
+  return std::make_unique<FeatureObjective>(law, model, settings, team);
+}
+
+}  // namespace lamina
