@@ -1,7 +1,7 @@
 // Attention backward, the mirror of forward.cpp: P is made again from q, k and bias, block of queries by block, then its
 // adjoints. One sweep per key head where dK and dV of a head fit the cache, else one over blocks (dQ) and one over chunks (dK,
 // dV); each sum has the same order in both, so the bits are the same.
-#include "attention/call.hpp"
+#include "attention/tile.hpp"
 
 namespace lamina::attention {
 namespace {
@@ -12,12 +12,12 @@ using kernels::padded;
 // Scratch of one thread.
 template <class T>
 struct Scratch {
-  T *q_t, *do_t;                     // Q^T [d, stride], dO^T [d_v, stride]
+  T *q_t, *do_t;                     // (c Q)^T [panels, d, 16], dO^T [panels, d_v, 16]
   T *q, *d_o, *k;                    // rows with contiguous features
   T* room;                           // a tile: bias, then dP
   T *s, *g;                          // tiles of a block: one, or all (plan.keep_tiles)
   uint16_t* visible;                 // likewise
-  bool* hidden;                      // of each of these tiles: whether `visible` counts
+  Tile<T>* tiles;                    // likewise
   T *dq, *dk, *dv;                   // sums of a block [query_block], of a head [L_k] (plan.by_head) or of a chunk
   T *m, *m_any, *sum, *sum_any, *d;  // maximum of S, sum of P, sum of P G; _any: written and not read
   T *divisor, *shift;                // N (softmax: 1/N) and D - dlse
@@ -25,17 +25,17 @@ struct Scratch {
 
   Scratch(const Plan& plan, Carver& carver) {
     const int64_t stride = padded(plan.query_block), d_row = padded(plan.d), dv_row = padded(plan.d_v), keys = plan.key_chunk;
-    const int64_t tiles = plan.keep_tiles ? plan.chunks() : 1, summed_keys = plan.by_head ? plan.L_k : keys;
+    const int64_t count = plan.keep_tiles ? plan.chunks() : 1, summed_keys = plan.by_head ? plan.L_k : keys;
     q_t = carver.take<T>(plan.d, stride);
     do_t = carver.take<T>(plan.d_v, stride);
     q = carver.take<T>(plan.query_block, d_row);
     d_o = carver.take<T>(plan.query_block, dv_row);
     k = carver.take<T>(keys, d_row);
     room = carver.take<T>(plan.flags & (LAMINA_WITH_BIAS | LAMINA_WITH_WEIGHTS) ? keys : 0, stride);
-    s = carver.take<T>(tiles * keys, stride);
-    g = carver.take<T>(tiles * keys, stride);
-    visible = carver.take<uint16_t>(tiles * keys, stride);
-    hidden = carver.take<bool>(tiles);
+    s = carver.take<T>(count * keys, stride);
+    g = carver.take<T>(count * keys, stride);
+    visible = carver.take<uint16_t>(count * keys, stride);
+    tiles = carver.take<Tile<T>>(count);
     dq = carver.take<T>(plan.query_block, d_row);
     dk = carver.take<T>(summed_keys, d_row);
     dv = carver.take<T>(summed_keys, dv_row);
@@ -72,7 +72,7 @@ struct Queries {
   Matrix<T> d_bias;
   Rows<T> q, d_o;
 
-  // 1. (c Q)^T [d, stride], dO^T [d_v, stride], and their rows
+  // 1. (c Q)^T, dO^T, and their rows
   Queries(const Call<T>& call, const Scratch<T>& w, int64_t b_, int64_t h_, int64_t index_)
       : b(b_),
         h(h_),
@@ -83,10 +83,8 @@ struct Queries {
         d_weights(attention::head<T>(call.arrays.d_weights, b, h)),
         d_bias(attention::head<T>(call.arrays.d_bias, b, h)) {
     const Matrix<const T> cotangent = call.of_queries(call.arrays.d_o, b, h);
-    call.step.transpose(block.rows, call.plan.d, call.query_factor, head.q.at(block.i0), head.q.row, head.q.col, w.q_t,
-                        block.stride);
-    call.step.transpose(block.rows, call.plan.d_v, T(1), cotangent.at(block.i0), cotangent.row, cotangent.col, w.do_t,
-                        block.stride);
+    transpose(call, block, call.plan.d, call.query_factor, head.q, w.q_t);
+    transpose(call, block, call.plan.d_v, T(1), cotangent, w.do_t);
     q = contiguous(head.q, block.i0, block.rows, call.plan.d, w.q);
     d_o = contiguous(cotangent, block.i0, block.rows, call.plan.d_v, w.d_o);
   }
@@ -113,15 +111,15 @@ class Backward {
     if (x.d_bias) fill(x.d_bias, x.block.i0, x.block.planned, plan_.L_k, T(0));
     const bool kept = statistics(x);
     std::fill_n(w_.dq, x.block.rows * d_row_, T(0));
-    for_each_tile(x, [&](Tile<T>& tile) {
+    for_each_tile(x, !kept, [&](Tile<T>& tile) {
       if (!kept) recompute(x, tile, plan_.normaliser == Normaliser::none ? w_.seen : nullptr);
       gradient(x, tile);
       if (x.d_bias) put_tile(x.d_bias, x.block, tile, tile.g, T(1));
       if (plan_.by_head) add_keys(x, tile, tile.j0);
       // 4. dQ += dS K
       const Rows<T> k = contiguous(x.head.k, tile.j0, tile.keys, plan_.d, w_.k);
-      visible_product(call_, tile.visible, x.block.rows, plan_.d, tile.keys, tile.g, 1, x.block.stride, k.data, k.row, w_.dq,
-                      d_row_, true);
+      const T* no_factor[block_panels] = {};
+      queries_by_features<T>(call_, x.block, tile, tile.g, k, plan_.d, w_.dq, d_row_, no_factor, nullptr);
     });
     write_queries(x);
   }
@@ -138,7 +136,7 @@ class Backward {
         const Queries<T> x(call_, w_, b, h, index);
         clear_unread();
         load_statistics(x);
-        Tile<T> tile(plan_, band, j0, w_.s, w_.g, w_.visible);
+        Tile<T> tile(plan_, block, j0, w_.s, w_.g, w_.visible);
         recompute(x, tile, nullptr);
         gradient(x, tile);
         add_keys(x, tile, 0);
@@ -150,15 +148,15 @@ class Backward {
   bool softmax() const { return plan_.map == Map::softmax; }
   bool needs_sums() const { return plan_.normaliser == Normaliser::row_sum; }
 
-  // body(tile) for every chunk of keys that the block may see; a kept tile comes back as it was left.
+  // body(tile) for every chunk of keys that the block may see; unless `fresh`, a kept tile comes back as it was left.
   template <class Body>
-  void for_each_tile(const Queries<T>& x, const Body& body) {
+  void for_each_tile(const Queries<T>& x, bool fresh, const Body& body) {
     for (int64_t j0 = x.block.first; j0 < x.block.last; j0 += plan_.key_chunk) {
-      const int64_t kept = plan_.keep_tiles ? j0 / plan_.key_chunk : 0, at = kept * plan_.key_chunk * x.block.stride;
-      Tile<T> tile(plan_, x.head.band, j0, w_.s + at, w_.g + at, w_.visible + at);
-      if (w_.hidden[kept]) tile.visible = tile.visible_room;
+      const int64_t kept = plan_.keep_tiles ? (j0 - x.block.first) / plan_.key_chunk : 0;
+      const int64_t at = kept * plan_.key_chunk * padded(plan_.query_block);
+      Tile<T>& tile = w_.tiles[kept];
+      if (fresh) tile = Tile<T>(plan_, x.block, j0, w_.s + at, w_.g + at, w_.visible + at);
       body(tile);
-      w_.hidden[kept] = tile.visible != nullptr;
     }
   }
 
@@ -168,43 +166,50 @@ class Backward {
 
   // 2a. G = dO V^T + dP
   void cotangent(const Queries<T>& x, Tile<T>& tile) {
-    const int64_t stride = x.block.stride;
-    call_.kernel.gemm(tile.keys, stride, plan_.d_v, x.head.v.at(tile.j0), x.head.v.row, x.head.v.col, w_.do_t, stride, tile.g,
-                      stride, false);
-    if (const T* d_weights = tile_of_input(call_, x.d_weights, x.block, tile, w_.room))
-      call_.step.scale_add(tile.keys, stride, nullptr, d_weights, stride, tile.g, stride);
+    const T* d_weights = tile_of_input(call_, x.d_weights, x.block, tile, w_.room);
+    keys_by_queries<T>(call_, x.block, tile, plan_.d_v, x.head.v, w_.do_t, T(0), d_weights, T(1), tile.g, nullptr);
+  }
+
+  // 2b. p = exp2(t - m) for softmax; sum (unless nullptr) += p, and d += p G
+  void weigh(const Queries<T>& x, Tile<T>& tile, T* sum, T* d) {
+    for (int64_t p = 0; p < x.block.panels; ++p) {
+      const int64_t at = tile.at(p, tile.seen[p].first), keys = tile.seen[p].count(), i = p * panel;
+      if (softmax())
+        call_.step.softmax(keys, w_.m + i, tile.s + at, sum + i, d ? tile.g + at : nullptr, d ? d + i : nullptr);
+      else
+        call_.step.map(plan_.map, keys, tile.s + at, nullptr, sum + i, tile.g + at, d + i);
+    }
   }
 
   // t, for softmax exp2(t - m) in its place, and G of a tile.
   void recompute(const Queries<T>& x, Tile<T>& tile, int64_t* seen) {
     score_tile(x, tile, w_.m_any, seen);
-    if (softmax()) call_.step.softmax(tile.keys, x.block.stride, w_.m, tile.s, w_.sum_any);
+    if (softmax()) weigh(x, tile, w_.sum_any, nullptr);
     cotangent(x, tile);
   }
 
-  // 2b. m = max_j t;  N = sum_j P;  D = sum_j P G / N. Returns whether all tiles are left in memory as recompute() makes them.
+  // 2c. m = max_j t;  N = sum_j P;  D = sum_j P G / N. Returns whether all tiles are left in memory as recompute() makes them.
   bool statistics(const Queries<T>& x);
 
   // 3. P, and dS = P (G - D + dlse) or w'(S) (G - D) / N
   void gradient(const Queries<T>& x, Tile<T>& tile) {
-    const int64_t stride = x.block.stride;
-    if (softmax())
-      call_.step.softmax_gradient(tile.keys, stride, tile.visible, w_.divisor, w_.shift, tile.s, tile.g);
-    else
-      call_.step.map_gradient(plan_.map, tile.keys, stride, tile.visible, static_cast<T>(plan_.relu_at_zero),
-                              plan_.normaliser == Normaliser::none ? nullptr : w_.divisor, needs_sums() ? w_.shift : nullptr,
-                              tile.s, tile.g);
+    for (int64_t p = 0; p < x.block.panels; ++p)
+      tile.for_each_part(p, [&](Keys keys, const uint16_t* visible) {
+        const int64_t at = tile.at(p, keys.first), i = p * panel;
+        if (softmax())
+          call_.step.softmax_gradient(keys.count(), visible, w_.divisor + i, w_.shift + i, tile.s + at, tile.g + at);
+        else
+          call_.step.map_gradient(plan_.map, keys.count(), visible, static_cast<T>(plan_.relu_at_zero),
+                                  plan_.normaliser == Normaliser::none ? nullptr : w_.divisor + i,
+                                  needs_sums() ? w_.shift + i : nullptr, tile.s + at, tile.g + at);
+      });
   }
 
   // 4. dV += P^T dO;  dK += dS^T Q;  `first` is the row of the tile's first key in the sums
   void add_keys(const Queries<T>& x, const Tile<T>& tile, int64_t first) {
-    const int64_t stride = x.block.stride, rows = x.block.rows;
     if (call_.arrays.d_v.data)
-      visible_product(call_, tile.visible, tile.keys, plan_.d_v, rows, tile.s, stride, 1, x.d_o.data, x.d_o.row,
-                      w_.dv + first * dv_row_, dv_row_, true);
-    if (call_.arrays.d_k.data)
-      visible_product(call_, tile.visible, tile.keys, plan_.d, rows, tile.g, stride, 1, x.q.data, x.q.row,
-                      w_.dk + first * d_row_, d_row_, true);
+      keys_by_features(call_, x.block, tile, tile.s, x.d_o, plan_.d_v, w_.dv + first * dv_row_, dv_row_);
+    if (call_.arrays.d_k.data) keys_by_features(call_, x.block, tile, tile.g, x.q, plan_.d, w_.dk + first * d_row_, d_row_);
   }
 
   // 5. dQ = scale (dS K);  dscale = sum_i Q_i . (dS K)_i over the rows that see a key
@@ -240,13 +245,13 @@ class Backward {
   }
   void save_statistics(const Queries<T>& x) {
     T* to = statistics_at(x);
-    for (const T* row : {w_.m, w_.divisor, w_.shift}) to = std::copy_n(row, x.block.stride, to);
+    for (const T* row : {w_.m, w_.divisor, w_.shift}) to = std::copy_n(row, x.block.panels * panel, to);
   }
   void load_statistics(const Queries<T>& x) {
     const T* from = statistics_at(x);
     for (T* row : {w_.m, w_.divisor, w_.shift}) {
-      std::copy_n(from, x.block.stride, row);
-      from += x.block.stride;
+      std::copy_n(from, x.block.panels * panel, row);
+      from += x.block.panels * panel;
     }
   }
 
@@ -259,7 +264,7 @@ class Backward {
 
 template <class T>
 bool Backward<T>::statistics(const Queries<T>& x) {
-  const int64_t stride = x.block.stride;
+  const int64_t stride = x.block.panels * panel;
   clear_unread();
   std::fill_n(w_.m, stride, -infinity<T>);
   for (T* row : {w_.sum, w_.d, w_.divisor, w_.shift}) std::fill_n(row, stride, T(0));
@@ -267,18 +272,14 @@ bool Backward<T>::statistics(const Queries<T>& x) {
   const bool kept = needs_sums() && plan_.keep_tiles;
 
   if (needs_sums()) {
-    for_each_tile(x, [&](Tile<T>& tile) { score_tile(x, tile, w_.m, w_.seen); });
-    for_each_tile(x, [&](Tile<T>& tile) {
+    for_each_tile(x, true, [&](Tile<T>& tile) { score_tile(x, tile, w_.m, w_.seen); });
+    for_each_tile(x, !kept, [&](Tile<T>& tile) {
       if (!kept) score_tile(x, tile, w_.m_any, nullptr);
-      if (softmax())
-        call_.step.softmax(tile.keys, stride, w_.m, tile.s, w_.sum);
-      else
-        call_.step.map(plan_.map, tile.keys, stride, tile.visible, tile.s, nullptr, w_.sum);
       cotangent(x, tile);
-      call_.step.dot(plan_.map, tile.keys, stride, tile.visible, tile.s, tile.g, w_.d);
+      weigh(x, tile, w_.sum, w_.d);
     });
   } else if (plan_.normaliser == Normaliser::visible) {
-    for_each_tile(x, [&](Tile<T>& tile) {
+    for_each_tile(x, true, [&](Tile<T>& tile) {
       find_visible(x.head, x.block, tile, tile_of_input(call_, x.head.bias, x.block, tile, w_.room), w_.seen);
     });
   }

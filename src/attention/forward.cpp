@@ -2,7 +2,7 @@
 // matrix [L_q, L_k] exists unless it is an output.
 #include <cmath>
 
-#include "attention/call.hpp"
+#include "attention/tile.hpp"
 
 namespace lamina::attention {
 namespace {
@@ -13,12 +13,12 @@ using kernels::padded;
 // Scratch of one thread. Rows of numbers per query are [stride].
 template <class T>
 struct Scratch {
-  T* q_t;                       // Q^T [d, stride]
+  T* q_t;                       // (c Q)^T [panels, d, 16]
   T* s;                         // a tile: S, then P
   T* bias;                      // a tile
   uint16_t* visible;            // a tile
   T* v;                         // rows of V with contiguous features
-  T *o, *add;                   // sum of P V so far, and that of one tile [query_block, padded(d_v)]
+  T *o, *add;                   // sum of P V so far, and that of one tile [stride, padded(d_v)]
   T *m, *m_old, *factor, *sum;  // running maximum of S and sum of P
   int64_t* seen;                // keys seen
 
@@ -29,8 +29,8 @@ struct Scratch {
     bias = carver.take<T>(plan.has(LAMINA_WITH_BIAS) ? keys : 0, stride);
     visible = carver.take<uint16_t>(keys, stride);
     v = carver.take<T>(keys, padded(plan.d_v));
-    o = carver.take<T>(plan.query_block, padded(plan.d_v));
-    add = carver.take<T>(plan.query_block, padded(plan.d_v));
+    o = carver.take<T>(stride, padded(plan.d_v));
+    add = carver.take<T>(stride, padded(plan.d_v));
     for (T** row : {&m, &m_old, &factor, &sum}) *row = carver.take<T>(stride);
     seen = carver.take<int64_t>(stride);
   }
@@ -66,23 +66,36 @@ void finish_divisor(const Plan& plan, const Block& block, Scratch<T>& w) {
   }
 }
 
+// 3. P = exp2(t - m), or the map of S; sum (unless nullptr) = sum_j P
+template <class T>
+void weigh(const Call<T>& call, const Block& block, const Tile<T>& tile, const T* m, T* sum) {
+  const Map map = call.plan.map;
+  if (map == Map::linear && !sum) return;
+  for (int64_t p = 0; p < block.panels; ++p) {
+    const Keys keys = tile.seen[p];
+    T *s = tile.s + tile.at(p, keys.first), *panel_sum = sum ? sum + p * panel : nullptr;
+    if (map == Map::softmax)
+      call.step.softmax(keys.count(), m + p * panel, s, panel_sum, nullptr, nullptr);
+    else
+      call.step.map(map, keys.count(), s, s, panel_sum, nullptr, nullptr);
+  }
+}
+
 // 6. P, chunk by chunk once more, now that m and N are final.
 template <class T>
 void write_weights(const Call<T>& call, const Head<T>& head, const Block& block, Scratch<T>& w, const Matrix<T>& weights) {
   const Plan& plan = call.plan;
   const bool softmax = plan.map == Map::softmax;
   for (int64_t j0 = block.first; j0 < block.last; j0 += plan.key_chunk) {
-    Tile<T> tile(plan, head.band, j0, w.s, nullptr, w.visible);
+    Tile<T> tile(plan, block, j0, w.s, nullptr, w.visible);
     score<T>(call, head, block, w.q_t, w.bias, tile, w.m_old, nullptr);
-    if (softmax)
-      call.step.softmax(tile.keys, block.stride, w.m, tile.s, w.factor);
-    else
-      call.step.map(plan.map, tile.keys, block.stride, tile.visible, tile.s, tile.s, nullptr);
-    for (int64_t j = 0; j < tile.keys; ++j)
-      for (int64_t i = 0; i < block.rows; ++i) {
-        const int64_t at = j * block.stride + i;
-        tile.s[at] = tile.visible && !tile.visible[at] ? T(0) : softmax ? tile.s[at] * w.sum[i] : tile.s[at] / w.sum[i];
-      }
+    weigh(call, block, tile, w.m, softmax ? w.factor : nullptr);
+    for (int64_t p = 0; p < block.panels; ++p)
+      for (int64_t j = tile.seen[p].first; j < tile.seen[p].last; ++j)
+        for (int64_t i = 0; i < panel; ++i) {
+          T& x = tile.s[tile.at(p, j) + i];
+          x = softmax ? x * w.sum[p * panel + i] : x / w.sum[p * panel + i];
+        }
     put_tile(weights, block, tile, tile.s, T(1));
   }
 }
@@ -98,34 +111,31 @@ void forward_block(const Call<T>& call, Scratch<T> w, int64_t b, int64_t h, int6
   if (scores) fill(scores, block.i0, block.planned, plan.L_k, -infinity<T>);
   if (weights) fill(weights, block.i0, block.planned, plan.L_k, T(0));
 
-  // 1. (c Q)^T [d, stride]
-  call.step.transpose(block.rows, plan.d, call.query_factor, head.q.at(block.i0), head.q.row, head.q.col, w.q_t, block.stride);
-  std::fill_n(w.m, block.stride, -infinity<T>);
-  std::fill_n(w.sum, block.stride, T(0));
-  std::fill_n(w.seen, block.stride, 0);
-  const int64_t o_row = padded(plan.d_v);
-  bool started = false;
+  // 1. (c Q)^T [panels, d, 16]
+  transpose(call, block, plan.d, call.query_factor, head.q, w.q_t);
+  const int64_t stride = block.panels * panel, o_row = padded(plan.d_v);
+  std::fill_n(w.m, stride, -infinity<T>);
+  std::fill_n(w.sum, stride, T(0));
+  std::fill_n(w.seen, stride, 0);
+  std::fill_n(w.factor, stride, T(1));
+  const T* factor[block_panels] = {};  // of a panel's o, once it is begun
   for (int64_t j0 = block.first; j0 < block.last; j0 += plan.key_chunk) {
-    Tile<T> tile(plan, head.band, j0, w.s, nullptr, w.visible);
+    Tile<T> tile(plan, block, j0, w.s, nullptr, w.visible);
     // 2. t = (c Q) K^T + unit bias
-    std::copy_n(w.m, block.stride, w.m_old);
+    std::copy_n(w.m, stride, w.m_old);
     score(call, head, block, w.q_t, w.bias, tile, w.m, w.seen);
     if (scores) put_tile(scores, block, tile, tile.s, softmax ? ln2<T> : T(1));
     // 3. P = exp2(t - m), or the map of S; sum = sum_j P
-    if (softmax) {
-      if (started) call.step.rescale(block.stride, w.m_old, w.m, w.factor, w.sum);
-      call.step.softmax(tile.keys, block.stride, w.m, tile.s, w.sum);
-    } else {
-      call.step.map(plan.map, tile.keys, block.stride, tile.visible, tile.s, tile.s, summed ? w.sum : nullptr);
-    }
+    if (softmax && j0 > block.first) call.step.rescale(stride, w.m_old, w.m, w.factor, w.sum);
+    weigh(call, block, tile, w.m, summed ? w.sum : nullptr);
     // 4. o = o exp2(m_old - m) + P V
     const Rows<T> v = contiguous(head.v, j0, tile.keys, plan.d_v, w.v);
-    visible_product(call, tile.visible, block.rows, plan.d_v, tile.keys, tile.s, 1, block.stride, v.data, v.row,
-                    started ? w.add : w.o, o_row, false);
-    if (started) call.step.scale_add(block.rows, plan.d_v, softmax ? w.factor : nullptr, w.add, o_row, w.o, o_row);
-    started = true;
+    queries_by_features(call, block, tile, tile.s, v, plan.d_v, w.add, o_row, factor, w.o);
+    for (int64_t p = 0; p < block.panels; ++p)
+      if (tile.seen[p].count() > 0) factor[p] = w.factor + p * panel;
   }
-  if (!started) std::fill_n(w.o, block.rows * o_row, T(0));
+  for (int64_t p = 0; p < block.panels; ++p)
+    if (!factor[p]) std::fill_n(w.o + p * panel * o_row, panel * o_row, T(0));
 
   // 5. lse = m ln 2 + log sum;  O = o / N
   if (lse) {

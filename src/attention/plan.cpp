@@ -3,8 +3,8 @@
 #include <string>
 
 #include "attention/attention.hpp"
-#include "attention/call.hpp"
 #include "attention/scratch.hpp"
+#include "attention/tile.hpp"
 #include "base/error.hpp"
 
 namespace lamina::attention {
@@ -16,7 +16,7 @@ constexpr uint32_t all_flags = (LAMINA_WITH_OFFSETS << 1) - 1;
 
 // Queries of a block: no bit depends on it. Keys of a tile: part of the order of summation, so a function of the element type
 // alone; a tile of either type takes 64 KiB.
-constexpr int64_t block_queries = 64;
+constexpr int64_t block_queries = block_panels * panel;
 constexpr int64_t chunk_keys(bool f64) {
   return f64 ? 128 : 256;
 }

@@ -1,6 +1,7 @@
 // Steps of attention on a tile of scores (formulas: attention_table.hpp), once per instruction set. Queries are the lanes of
 // the vectors, so every operation is element by element and the bits do not depend on the width.
 #pragma once
+#include "kernels/attention_product.hpp"
 #include "kernels/elementary.hpp"
 #include "kernels/kernels.hpp"
 
@@ -18,32 +19,54 @@ LAMINA_INLINE Batch<T> reference_point(Batch<T> m) {
   return select(m == splat(-Numbers<T>::infinity), splat(T(0)), m);
 }
 
-// Adds to sum[i] the 4 lanes of term(j, i) over the keys: lane l sums keys j = l mod 4 ascending, then (0 + 2) + (1 + 3). Four
-// chains hide the latency of an addition and fit the registers of every set.
-template <class T, class Start, class Step>
-LAMINA_INLINE void sum_keys(int64_t keys, int64_t stride, T* sum, Start start, Step step) {
-  for (int64_t i = 0; i < stride; i += width<T>) {
+// Steps over a panel: body(at) for the batch at j*16 + i of every key, in columns of one batch, so that what belongs to a query
+// stays in a register; start(i) before, finish(i) after each.
+template <class T, class Start, class Body>
+LAMINA_INLINE void for_each_score(int64_t keys, Start start, Body body) {
+  for (int64_t i = 0; i < lanes; i += width<T>) {
     start(i);
-    Batch<T> lane[4];
-    for (int l = 0; l < 4; ++l) lane[l] = splat(T(0));
-    int64_t j = 0;
-    for (; j + 4 <= keys; j += 4) unroll<4>([&](int l) LAMINA_INLINE_LAMBDA { lane[l] = step(lane[l], j + l, i); });
-    unroll<3>([&](int l) LAMINA_INLINE_LAMBDA {
-      if (j + l < keys) lane[l] = step(lane[l], j + l, i);
-    });
-    store(sum + i, load(sum + i) + ((lane[0] + lane[2]) + (lane[1] + lane[3])));
+    for (int64_t at = i; at < keys * lanes; at += lanes) body(at);
   }
 }
 
+// The same where a sum over keys is made: body(at, l), l = j mod 4 the lane of the sum. Four chains hide the latency of an
+// addition and fit the registers of every set.
+template <class T, class Start, class Body, class Finish>
+LAMINA_INLINE void for_each_score(int64_t keys, Start start, Body body, Finish finish) {
+  for (int64_t i = 0; i < lanes; i += width<T>) {
+    start(i);
+    int64_t j = 0;
+    for (; j + 4 <= keys; j += 4) unroll<4>([&](int l) LAMINA_INLINE_LAMBDA { body((j + l) * lanes + i, l); });
+    unroll<3>([&](int l) LAMINA_INLINE_LAMBDA {
+      if (j + l < keys) body((j + l) * lanes + i, l);
+    });
+    finish(i);
+  }
+}
+
+// The four lanes of a sum.
 template <class T>
-void attention_transpose(int64_t rows, int64_t cols, T factor, const T* x, int64_t x_row, int64_t x_col, T* y, int64_t stride) {
-  constexpr int64_t block = 16;
-  for (int64_t f0 = 0; f0 < cols; f0 += block) {
-    const int64_t f1 = f0 + block < cols ? f0 + block : cols;
-    for (int64_t i = 0; i < rows; ++i)
-      for (int64_t f = f0; f < f1; ++f) y[f * stride + i] = factor * x[i * x_row + f * x_col];
-    for (int64_t f = f0; f < f1; ++f)
-      for (int64_t i = rows; i < stride; ++i) y[f * stride + i] = 0;
+struct Four {
+  Batch<T> lane[4];
+  LAMINA_INLINE void clear() {
+    unroll<4>([&](int l) LAMINA_INLINE_LAMBDA { lane[l] = splat(T(0)); });
+  }
+  LAMINA_INLINE void add_to(T* sum) const { store(sum, load(sum) + ((lane[0] + lane[2]) + (lane[1] + lane[3]))); }
+};
+
+template <class T>
+void attention_transpose(int64_t rows, int64_t cols, T factor, const T* x, int64_t x_row, int64_t x_col, T* y) {
+  int64_t f = 0;
+  if (rows == lanes && x_col == 1)
+    for (; f + columns<T> <= cols; f += columns<T>, y += columns<T> * lanes)
+      for (int64_t i = 0; i < lanes; i += width<T>) {
+        Batch<T> part[columns<T>];
+        load_columns(x + i * x_row + f, x_row, part);
+        unroll<columns<T>>([&](int c) LAMINA_INLINE_LAMBDA { store(y + c * lanes + i, part[c] * splat(factor)); });
+      }
+  for (; f < cols; ++f, y += lanes) {
+    for (int64_t i = 0; i < rows; ++i) y[i] = factor * x[i * x_row + f * x_col];
+    for (int64_t i = rows; i < lanes; ++i) y[i] = 0;
   }
 }
 
@@ -61,44 +84,46 @@ bool attention_finite(int64_t rows, int64_t cols, const T* x, int64_t x_row) {
   return true;
 }
 
-template <bool with_bias, bool with_visible, class T>
-LAMINA_INLINE void score_tile(int64_t keys, int64_t stride, const T* bias, T unit, const uint16_t* visible, T* s, T* m) {
-  const Batch<T> factor = splat(unit), hidden = splat(-Numbers<T>::infinity);
-  for (int64_t i = 0; i < stride; i += width<T>) {
-    Batch<T> top = load(m + i);
-    for (int64_t j = 0; j < keys; ++j) {
-      const int64_t at = j * stride + i;
+template <class T>
+void attention_score(int64_t keys, const T* bias, T unit, const uint16_t* visible, T hidden, T* s, T* m) {
+  const Batch<T> factor = splat(unit), absent = splat(hidden);
+  for (int64_t i = 0; i < lanes; i += width<T>) {
+    Batch<T> top = m ? load(m + i) : absent;
+    for (int64_t at = i; at < keys * lanes; at += lanes) {
       Batch<T> x = load(s + at);
-      if constexpr (with_bias) x = fma(load(bias + at), factor, x);
-      if constexpr (with_visible) x = select(load_visible<T>(visible + at), x, hidden);
+      if (bias) x = fma(load(bias + at), factor, x);
+      if (visible) x = select(load_visible<T>(visible + at), x, absent);
       store(s + at, x);
       top = greater(x, top);
     }
-    store(m + i, top);
+    if (m) store(m + i, top);
   }
 }
-template <class T>
-void attention_score(int64_t keys, int64_t stride, const T* bias, T unit, const uint16_t* visible, T* s, T* m) {
-  if (bias && visible)
-    score_tile<true, true>(keys, stride, bias, unit, visible, s, m);
-  else if (bias)
-    score_tile<true, false>(keys, stride, bias, unit, visible, s, m);
-  else if (visible)
-    score_tile<false, true>(keys, stride, bias, unit, visible, s, m);
-  else
-    score_tile<false, false>(keys, stride, bias, unit, visible, s, m);
-}
 
-template <class T>
-void attention_softmax(int64_t keys, int64_t stride, const T* m, T* s, T* sum) {
+template <bool with_g, class T>
+LAMINA_INLINE void softmax_panel(int64_t keys, const T* m, T* s, T* sum, const T* g, T* d) {
   Batch<T> point;
-  sum_keys(
-      keys, stride, sum, [&](int64_t i) LAMINA_INLINE_LAMBDA { point = reference_point(load(m + i)); },
-      [&](Batch<T> lane, int64_t j, int64_t i) LAMINA_INLINE_LAMBDA {
-        const Batch<T> p = exp2(load(s + j * stride + i) - point);
-        store(s + j * stride + i, p);
-        return lane + p;
+  Four<T> p_sum, d_sum;
+  for_each_score<T>(
+      keys,
+      [&](int64_t i) LAMINA_INLINE_LAMBDA {
+        point = reference_point(load(m + i));
+        p_sum.clear(), d_sum.clear();
+      },
+      [&](int64_t at, int l) LAMINA_INLINE_LAMBDA {
+        const Batch<T> p = exp2(load(s + at) - point);
+        store(s + at, p);
+        p_sum.lane[l] = p_sum.lane[l] + p;
+        if constexpr (with_g) d_sum.lane[l] = fma(p, load(g + at), d_sum.lane[l]);
+      },
+      [&](int64_t i) LAMINA_INLINE_LAMBDA {
+        p_sum.add_to(sum + i);
+        if constexpr (with_g) d_sum.add_to(d + i);
       });
+}
+template <class T>
+void attention_softmax(int64_t keys, const T* m, T* s, T* sum, const T* g, T* d) {
+  g ? softmax_panel<true>(keys, m, s, sum, g, d) : softmax_panel<false>(keys, m, s, sum, g, d);
 }
 
 template <class T>
@@ -108,25 +133,30 @@ LAMINA_INLINE Batch<T> map_value(bool relu, Batch<T> s) {
 }
 
 template <class T>
-void attention_map(Map map, int64_t keys, int64_t stride, const uint16_t* visible, const T* s, T* p, T* sum) {
+void attention_map(Map map, int64_t keys, const T* s, T* p, T* sum, const T* g, T* d) {
   const bool relu = map == Map::relu;
-  const auto value = [&](int64_t at) LAMINA_INLINE_LAMBDA {
-    Batch<T> x = map_value(relu, load(s + at));
-    if (visible) x = select(load_visible<T>(visible + at), x, splat(T(0)));
-    if (p) store(p + at, x);
-    return x;
-  };
-  if (sum)
-    sum_keys(
-        keys, stride, sum, [](int64_t) LAMINA_INLINE_LAMBDA {},
-        [&](Batch<T> lane, int64_t j, int64_t i) LAMINA_INLINE_LAMBDA { return lane + value(j * stride + i); });
-  else
-    for (int64_t at = 0; at < keys * stride; at += width<T>) value(at);
+  if (!sum) {
+    for (int64_t at = 0; at < keys * lanes; at += width<T>) store(p + at, map_value(relu, load(s + at)));
+    return;
+  }
+  Four<T> p_sum, d_sum;
+  for_each_score<T>(
+      keys, [&](int64_t) LAMINA_INLINE_LAMBDA { p_sum.clear(), d_sum.clear(); },
+      [&](int64_t at, int l) LAMINA_INLINE_LAMBDA {
+        const Batch<T> x = map_value(relu, load(s + at));
+        if (p) store(p + at, x);
+        p_sum.lane[l] = p_sum.lane[l] + x;
+        if (g) d_sum.lane[l] = fma(x, load(g + at), d_sum.lane[l]);
+      },
+      [&](int64_t i) LAMINA_INLINE_LAMBDA {
+        p_sum.add_to(sum + i);
+        if (g) d_sum.add_to(d + i);
+      });
 }
 
 template <class T>
-void attention_rescale(int64_t stride, const T* m_old, const T* m, T* factor, T* sum) {
-  for (int64_t i = 0; i < stride; i += width<T>) {
+void attention_rescale(int64_t queries, const T* m_old, const T* m, T* factor, T* sum) {
+  for (int64_t i = 0; i < queries; i += width<T>) {
     const Batch<T> f = exp2(load(m_old + i) - reference_point(load(m + i)));
     store(factor + i, f);
     store(sum + i, load(sum + i) * f);
@@ -166,80 +196,82 @@ void attention_divide(int64_t rows, int64_t cols, bool inverse, const T* n, cons
              [&](int64_t i, Batch<T> value, Batch<T>) LAMINA_INLINE_LAMBDA { return value / splat(n[i]); });
 }
 
+// 0 where not visible.
 template <class T>
-void attention_dot(Map map, int64_t keys, int64_t stride, const uint16_t* visible, const T* s, const T* g, T* sum) {
-  const bool relu = map == Map::relu;
-  sum_keys(
-      keys, stride, sum, [](int64_t) LAMINA_INLINE_LAMBDA {},
-      [&](Batch<T> lane, int64_t j, int64_t i) LAMINA_INLINE_LAMBDA {
-        const int64_t at = j * stride + i;
-        const Batch<T> more = fma(map_value(relu, load(s + at)), load(g + at), lane);
-        return visible ? select(load_visible<T>(visible + at), more, lane) : more;
+LAMINA_INLINE void store_gradients(const uint16_t* visible, int64_t at, Batch<T> weight, Batch<T> gradient, T* p, T* g) {
+  if (visible) {
+    const Mask<T> seen = load_visible<T>(visible + at);
+    weight = select(seen, weight, splat(T(0)));
+    gradient = select(seen, gradient, splat(T(0)));
+  }
+  store(p + at, weight);
+  store(g + at, gradient);
+}
+
+template <class T>
+void attention_softmax_gradient(int64_t keys, const uint16_t* visible, const T* inverse, const T* shift, T* p, T* g) {
+  Batch<T> factor, center;
+  for_each_score<T>(
+      keys,
+      [&](int64_t i) LAMINA_INLINE_LAMBDA {
+        factor = load(inverse + i);
+        center = load(shift + i);
+      },
+      [&](int64_t at) LAMINA_INLINE_LAMBDA {
+        const Batch<T> weight = load(p + at) * factor;
+        store_gradients(visible, at, weight, weight * (load(g + at) - center), p, g);
       });
 }
 
 template <class T>
-void attention_softmax_gradient(int64_t keys, int64_t stride, const uint16_t* visible, const T* inverse, const T* shift, T* p,
-                                T* g) {
-  const Batch<T> zero = splat(T(0));
-  for (int64_t i = 0; i < stride; i += width<T>) {
-    const Batch<T> factor = load(inverse + i), center = load(shift + i);
-    for (int64_t j = 0; j < keys; ++j) {
-      const int64_t at = j * stride + i;
-      Batch<T> weight = load(p + at) * factor;
-      Batch<T> gradient = weight * (load(g + at) - center);
-      if (visible) {
-        const Mask<T> seen = load_visible<T>(visible + at);
-        weight = select(seen, weight, zero);
-        gradient = select(seen, gradient, zero);
-      }
-      store(p + at, weight);
-      store(g + at, gradient);
-    }
-  }
-}
-
-template <class T>
-void attention_map_gradient(Map map, int64_t keys, int64_t stride, const uint16_t* visible, T at_zero, const T* divisor,
-                            const T* shift, T* s, T* g) {
+void attention_map_gradient(Map map, int64_t keys, const uint16_t* visible, T at_zero, const T* divisor, const T* shift, T* s,
+                            T* g) {
   const Batch<T> zero = splat(T(0)), one = splat(T(1));
   const bool relu = map == Map::relu;
-  for (int64_t i = 0; i < stride; i += width<T>) {
-    const Batch<T> by = divisor ? load(divisor + i) : one, center = shift ? load(shift + i) : zero;
-    for (int64_t j = 0; j < keys; ++j) {
-      const int64_t at = j * stride + i;
-      const Batch<T> x = load(s + at);
-      Batch<T> weight = map_value(relu, x), gradient = load(g + at);
-      if (shift) gradient = gradient - center;
-      if (relu) {
-        const Batch<T> kink = at_zero == T(0) ? zero : splat(at_zero) * gradient;
-        gradient = select(x > zero, gradient, select(x < zero, zero, select(x == zero, kink, x)));  // x is NaN: NaN
-      }
-      if (divisor) {
-        weight = weight / by;
-        gradient = gradient / by;
-      }
-      if (divisor && relu) {
-        const Mask<T> dead = by == zero;
-        weight = select(dead, zero, weight);
-        gradient = select(dead, zero, gradient);
-      }
-      if (visible) {
-        const Mask<T> seen = load_visible<T>(visible + at);
-        weight = select(seen, weight, zero);
-        gradient = select(seen, gradient, zero);
-      }
-      store(s + at, weight);
-      store(g + at, gradient);
-    }
-  }
+  Batch<T> by, center;
+  for_each_score<T>(
+      keys,
+      [&](int64_t i) LAMINA_INLINE_LAMBDA {
+        by = divisor ? load(divisor + i) : one;
+        center = shift ? load(shift + i) : zero;
+      },
+      [&](int64_t at) LAMINA_INLINE_LAMBDA {
+        const Batch<T> x = load(s + at);
+        Batch<T> weight = map_value(relu, x), gradient = load(g + at);
+        if (shift) gradient = gradient - center;
+        if (relu) {
+          const Batch<T> kink = at_zero == T(0) ? zero : splat(at_zero) * gradient;
+          gradient = select(x > zero, gradient, select(x < zero, zero, select(x == zero, kink, x)));  // x is NaN: NaN
+        }
+        if (divisor) {
+          weight = weight / by;
+          gradient = gradient / by;
+        }
+        if (divisor && relu) {
+          const Mask<T> dead = by == zero;
+          weight = select(dead, zero, weight);
+          gradient = select(dead, zero, gradient);
+        }
+        store_gradients(visible, at, weight, gradient, s, g);
+      });
 }
 
 template <class T>
-constexpr AttentionTable<T> attention_table = {attention_transpose<T>,        attention_finite<T>,      attention_score<T>,
-                                               attention_softmax<T>,          attention_map<T>,         attention_rescale<T>,
-                                               attention_scale_add<T>,        attention_divide<T>,      attention_dot<T>,
-                                               attention_softmax_gradient<T>, attention_map_gradient<T>};
+constexpr AttentionTable<T> attention_table = {
+    .keys_by_queries = keys_by_queries<T>,
+    .queries_by_features = queries_by_features<T>,
+    .keys_by_features = keys_by_features<T>,
+    .transpose = attention_transpose<T>,
+    .finite = attention_finite<T>,
+    .score = attention_score<T>,
+    .softmax = attention_softmax<T>,
+    .map = attention_map<T>,
+    .rescale = attention_rescale<T>,
+    .scale_add = attention_scale_add<T>,
+    .divide = attention_divide<T>,
+    .softmax_gradient = attention_softmax_gradient<T>,
+    .map_gradient = attention_map_gradient<T>,
+};
 
 }  // namespace
 }  // namespace lamina::kernels

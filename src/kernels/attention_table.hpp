@@ -1,8 +1,8 @@
-// The kernels that attention needs beyond matrix products: steps on a tile of scores, with the formula and the order of
-// summation of each. A tile is stored key by key: element (j, i), of key j and query i, stands at j*stride + i; every row of
-// `stride` elements (a multiple of `lanes`) is processed whole, so columns past the queries hold any numbers and are not read.
-// visible[j*stride + i] is 1 where query i sees key j, else 0; nullptr: all visible. An element that is not visible holds
-// whatever the product left there; no step lets it (a NaN, say) into a visible result.
+// The kernels of attention: three products between tiles of scores and rows of features, and steps on the scores of one panel;
+// formula and order of summation of each. A tile is cut into panels of 16 queries (`lanes`): in a panel, key j and query i
+// stand at j*16 + i, so that a query is one lane of every vector, and panels are a given distance apart. Panels are processed
+// whole: queries past the last hold any numbers and are not read. visible[j*16 + i] is 1 where query i sees key j, else 0;
+// nullptr: all visible.
 #pragma once
 #include <cstdint>
 
@@ -10,37 +10,47 @@ namespace lamina::kernels {
 
 enum class Map : int32_t { softmax = 1, linear = 2, relu = 3 };  // as LAMINA_SOFTMAX, ...
 
-// Numbers of one query each, [stride]; nullptr where a step does without.
+// m, sum, factor ...: one number per query, of a panel [16] or of all; nullptr where a step does without.
 template <class T>
 struct AttentionTable {
-  // y[f*stride + i] = factor x[i*x_row + f*x_col] for i < rows, 0 for rows <= i < stride; f < cols.
-  void (*transpose)(int64_t rows, int64_t cols, T factor, const T* x, int64_t x_row, int64_t x_col, T* y, int64_t stride);
+  // c[j,i] = sum_f a[j,f] b[f,i], f < depth ascending, and m[i] = max(m[i], c[j,i] over j), a NaN ignored. a[j,f] at
+  // a + j*a_row + f*a_col; b and c in panels of 16 i, rows of b and c 16 apart.
+  void (*keys_by_queries)(int64_t keys, int64_t panels, int64_t depth, const T* a, int64_t a_row, int64_t a_col, const T* b,
+                          int64_t b_panel, T* c, int64_t c_panel, T* m);
+  // x = (go_on ? c[i,f] : 0) + sum_j a[j*16 + i] b[j,f], j < keys ascending, of at most 16 queries; then c = x, or if o is
+  // given o[i,f] = factor ? fma(o[i,f], factor[i], x) : x. c and o have the same distance of rows.
+  void (*queries_by_features)(int64_t queries, int64_t cols, int64_t keys, const T* a, const T* b, int64_t b_row, T* c,
+                              int64_t c_row, bool go_on, const T* factor, T* o);
+  // c[j,f] += sum_i a[j,i] b[i,f], i < queries ascending; a in panels.
+  void (*keys_by_features)(int64_t keys, int64_t cols, int64_t queries, const T* a, int64_t a_panel, const T* b, int64_t b_row,
+                           T* c, int64_t c_row);
+
+  // y[f*16 + i] = factor x[i*x_row + f*x_col] for i < rows <= 16, 0 for rows <= i < 16; f < cols.
+  void (*transpose)(int64_t rows, int64_t cols, T factor, const T* x, int64_t x_row, int64_t x_col, T* y);
   // Whether x[i*x_row + f], i < rows, f < cols, are all finite.
   bool (*finite)(int64_t rows, int64_t cols, const T* x, int64_t x_row);
 
-  // s = fma(bias, unit, s) (bias nullptr: s), -inf where not visible; m[i] = max(m[i], s[j,i] over j), a NaN ignored.
-  void (*score)(int64_t keys, int64_t stride, const T* bias, T unit, const uint16_t* visible, T* s, T* m);
-  // p = exp2(s - m), with m = -inf read as 0;  sum[i] += sum4_j p[j,i], key j in lane j mod 4, (0 + 2) + (1 + 3). p takes the
-  // place of s.
-  void (*softmax)(int64_t keys, int64_t stride, const T* m, T* s, T* sum);
-  // p = w(s), w(s) = s (linear) or s < 0 ? 0 : s (relu), 0 where not visible;  sum[i] += sum4_j p[j,i]. p may be s; either may
-  // be nullptr.
-  void (*map)(Map map, int64_t keys, int64_t stride, const uint16_t* visible, const T* s, T* p, T* sum);
-  // For a maximum that has grown from m_old to m: factor = exp2(m_old - m) (m = -inf read as 0), sum *= factor.
-  void (*rescale)(int64_t stride, const T* m_old, const T* m, T* factor, T* sum);
+  // s = fma(bias, unit, s) (bias nullptr: s), `hidden` where not visible; m[i] = max(m[i], s[j,i] over j), a NaN ignored.
+  void (*score)(int64_t keys, const T* bias, T unit, const uint16_t* visible, T hidden, T* s, T* m);
+  // p = exp2(s - m), with m = -inf read as 0, in place of s;  sum[i] += sum4_j p[j,i], key j in lane j mod 4, (0 + 2) + (1 +
+  // 3). With g: d[i] += sum4_j p[j,i] g[j,i], by fma in each lane.
+  void (*softmax)(int64_t keys, const T* m, T* s, T* sum, const T* g, T* d);
+  // p = w(s), w(s) = s (linear) or s < 0 ? 0 : s (relu);  sum[i] += sum4_j p[j,i], d[i] += sum4_j p[j,i] g[j,i]. p may be s,
+  // and nullptr where there is a sum.
+  void (*map)(Map map, int64_t keys, const T* s, T* p, T* sum, const T* g, T* d);
+  // For a maximum that has grown from m_old to m: factor = exp2(m_old - m) (m = -inf read as 0), sum *= factor. i < queries, a
+  // multiple of 16.
+  void (*rescale)(int64_t queries, const T* m_old, const T* m, T* factor, T* sum);
   // y[i,f] = fma(y[i,f], factor[i], x[i,f]) (factor nullptr: y + x), i < rows, f < cols; rows contiguous.
   void (*scale_add)(int64_t rows, int64_t cols, const T* factor, const T* x, int64_t x_row, T* y, int64_t y_row);
   // y[i,f] = inverse ? x[i,f] n[i] : x[i,f] / n[i].
   void (*divide)(int64_t rows, int64_t cols, bool inverse, const T* n, const T* x, int64_t x_row, T* y, int64_t y_row);
 
-  // sum[i] += sum4_j w(s[j,i]) g[j,i] over visible elements, fma in each lane; w(s) = s but for relu.
-  void (*dot)(Map map, int64_t keys, int64_t stride, const uint16_t* visible, const T* s, const T* g, T* sum);
   // p = p inverse;  g = p (g - shift);  both 0 where not visible. (softmax: p is exp2(s - m) before, P after; g is G, then dS)
-  void (*softmax_gradient)(int64_t keys, int64_t stride, const uint16_t* visible, const T* inverse, const T* shift, T* p, T* g);
+  void (*softmax_gradient)(int64_t keys, const uint16_t* visible, const T* inverse, const T* shift, T* p, T* g);
   // s = w(s) / divisor;  g = w'(s) (g - shift) / divisor;  both 0 where not visible, and for relu where divisor = 0.
   // w'(0) = at_zero for relu. divisor, shift nullptr: 1, 0.
-  void (*map_gradient)(Map map, int64_t keys, int64_t stride, const uint16_t* visible, T at_zero, const T* divisor,
-                       const T* shift, T* s, T* g);
+  void (*map_gradient)(Map map, int64_t keys, const uint16_t* visible, T at_zero, const T* divisor, const T* shift, T* s, T* g);
 };
 
 }  // namespace lamina::kernels

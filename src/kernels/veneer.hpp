@@ -226,6 +226,24 @@ LAMINA_INLINE void store(T* p, Batch<T> x) {
 #endif
 }
 
+// Elements x[i*row + f] of batch f, for the few f of `columns`: a piece of a transposed matrix.
+template <class T>
+inline constexpr int columns = 16 / static_cast<int>(sizeof(T));
+template <class T>
+LAMINA_INLINE void load_columns(const T* x, int64_t row, Batch<T> (&y)[columns<T>]) {
+#if defined(LAMINA_X86)
+  decltype(reg(y[0])) part[columns<T>];
+  native_columns(x, row, part);
+  unroll<columns<T>>([&](int f) LAMINA_INLINE_LAMBDA { y[f] = {part[f]}; });
+#else
+  for (int f = 0; f < columns<T>; ++f) {
+    T part[width<T>];
+    for (int i = 0; i < width<T>; ++i) part[i] = x[i * row + f];
+    y[f] = load(part);
+  }
+#endif
+}
+
 // The first `count` elements of a batch, 0 <= count <= width: a load or store touches no other, and a load gives 0 in the
 // others, as does keep.
 #if defined(LAMINA_X86)

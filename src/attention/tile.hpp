@@ -1,0 +1,259 @@
+// A block of queries, a tile of its scores, and what a tile is used in: score() and the two products, which together hold all
+// of attention's rules of visibility.
+#pragma once
+#include "attention/call.hpp"
+
+namespace lamina::attention {
+
+// Queries come in panels of 16, the lanes of every step; a block has at most this many.
+inline constexpr int64_t panel = kernels::lanes, block_panels = 4;
+inline constexpr int64_t group_bytes = 16384;  // of rows that stay in the first-level cache
+
+// Queries i0 <= i < i0 + rows of one head, and the keys first <= j < last outside which they see none (first at a chunk's
+// start). places >= rows counts those past the sequence's length as well, whose results are those of rows that see nothing;
+// planned >= places those that only outputs [query, key] have.
+struct Block {
+  int64_t i0, rows, places, planned;
+  int64_t panels;
+  int64_t first, last;
+
+  // `queries`: the places of the sequence
+  Block(const Plan& plan, const Band& band, int64_t queries, int64_t index)
+      : i0(index * plan.query_block),
+        rows(std::clamp<int64_t>(band.queries() - i0, 0, plan.query_block)),
+        places(std::clamp<int64_t>(queries - i0, 0, plan.query_block)),
+        planned(std::min(plan.L_q - i0, plan.query_block)),
+        panels((rows + panel - 1) / panel),
+        first(rows > 0 ? band.first(i0) / plan.key_chunk * plan.key_chunk : 0),
+        last(rows > 0 ? band.last(i0 + rows - 1) : 0) {}
+
+  int64_t rows_of(int64_t p) const { return std::min(panel, rows - p * panel); }
+};
+
+// Keys first <= j < last of a tile.
+struct Keys {
+  int64_t first, last;
+  int64_t count() const { return last - first; }
+};
+
+// Keys j0 <= j < j0 + keys against a block. Key j0 + j and query i0 + 16 p + i stand at (p * capacity + j) * 16 + i. Of panel
+// p, no query sees a key outside seen[p], where nothing is computed, and each sees all keys of full[p] (at its end if there are
+// none); on the edges between the two `visible`, laid out as s, is 1 where the query sees the key.
+template <class T>
+struct Tile {
+  int64_t j0, keys, capacity;
+  T* s;  // t, then P
+  T* g;  // backward: G, then dS
+  uint16_t* visible;
+  Keys seen[block_panels], full[block_panels];
+
+  Tile(const Plan& plan, const Block& block, int64_t start, T* scores, T* cotangents, uint16_t* room)
+      : j0(start),
+        keys(std::min(plan.key_chunk, block.last - start)),
+        capacity(plan.key_chunk),
+        s(scores),
+        g(cotangents),
+        visible(room) {}
+
+  int64_t at(int64_t p, int64_t j) const { return (p * capacity + j) * panel; }
+  bool is_full(int64_t p, int64_t j) const { return full[p].first <= j && j < full[p].last; }
+  bool sees(int64_t p, int64_t j, int64_t i) const { return is_full(p, j) || visible[at(p, j) + i] != 0; }
+
+  // body(keys, visible) for the edges and the full keys of a panel; visible nullptr: all.
+  template <class Body>
+  void for_each_part(int64_t p, const Body& body) const {
+    if (full[p].first > seen[p].first) body(Keys{seen[p].first, full[p].first}, visible + at(p, seen[p].first));
+    if (full[p].count() > 0) body(full[p], static_cast<const uint16_t*>(nullptr));
+    if (seen[p].last > full[p].last) body(Keys{full[p].last, seen[p].last}, visible + at(p, full[p].last));
+  }
+
+  // body(keys, p0, p1, full) for rectangles of keys and panels p0 <= p < p1 that together are all of seen[]; `full`: in full[]
+  // as well, and else each of the panels is either full or an edge there.
+  template <class Body>
+  void for_each_rectangle(int64_t panels, const Body& body) const {
+    for (int64_t j = 0, next = keys; j < keys; j = next) {
+      int64_t p0 = panels, p1 = 0;
+      bool all_full = true;
+      next = keys;
+      for (int64_t p = 0; p < panels; ++p) {
+        for (const int64_t end : {seen[p].first, full[p].first, full[p].last, seen[p].last})
+          if (j < end && end < next) next = end;
+        if (j < seen[p].first || j >= seen[p].last) continue;
+        p0 = std::min(p0, p), p1 = p + 1;
+        all_full = all_full && is_full(p, j);
+      }
+      if (p0 < p1) body(Keys{j, next}, p0, p1, all_full);
+    }
+  }
+};
+
+// Finds what the queries of a block see in a tile; bias is that of the tile, or nullptr. count[i] (unless nullptr) grows by the
+// number of keys that query i sees.
+template <class T>
+void find_visible(const Head<T>& head, const Block& block, Tile<T>& tile, const T* bias, int64_t* count) {
+  const Band& band = head.band;
+  const auto inside = [&](int64_t j) { return std::clamp<int64_t>(j - tile.j0, 0, tile.keys); };
+  for (int64_t p = 0; p < block.panels; ++p) {
+    const int64_t i0 = block.i0 + p * panel, rows = block.rows_of(p);
+    Keys &seen = tile.seen[p], &full = tile.full[p];
+    seen = {inside(band.first(i0)) / 4 * 4, inside(band.last(i0 + rows - 1))};  // sums over keys start at a multiple of 4
+    full = {inside(band.first(i0 + rows - 1)), inside(band.last(i0))};
+    if (inside(band.first(i0)) >= seen.last) seen = {0, 0};
+    if (head.mask || bias || full.count() <= 0) full = {seen.last, seen.last};
+    if (count)
+      for (int64_t i = 0; i < rows; ++i) count[p * panel + i] += full.count();
+    tile.for_each_part(p, [&](Keys keys, const uint16_t* edge) {
+      if (!edge) return;
+      for (int64_t j = keys.first; j < keys.last; ++j) {
+        uint16_t* row = tile.visible + tile.at(p, j);
+        const int64_t from = std::clamp<int64_t>(band.first_query(tile.j0 + j) - i0, 0, rows);
+        const int64_t to = std::clamp<int64_t>(band.last_query(tile.j0 + j) - i0, from, rows);
+        for (int64_t i = 0; i < panel; ++i) row[i] = from <= i && i < to;
+        if (head.mask)
+          for (int64_t i = from; i < to; ++i) row[i] = *head.mask.at(i0 + i, tile.j0 + j) != 0 ? 1 : 0;
+        if (bias)
+          for (int64_t i = from; i < to; ++i) row[i] = row[i] && bias[tile.at(p, j) + i] != -infinity<T>;
+        if (count)
+          for (int64_t i = from; i < to; ++i) count[p * panel + i] += row[i];
+      }
+    });
+  }
+}
+
+// The part of an input [query, key] that belongs to a tile, in the tile's layout; nullptr if it is absent.
+template <class T>
+const T* tile_of_input(const Call<T>& call, const Matrix<const T>& x, const Block& block, const Tile<T>& tile, T* room) {
+  if (!x) return nullptr;
+  for (int64_t p = 0; p < block.panels; ++p)
+    call.step.transpose(block.rows_of(p), tile.keys, T(1), x.at(block.i0 + p * panel, tile.j0), x.row, x.col,
+                        room + tile.at(p, 0));
+  return room;
+}
+
+// X^T of the rows of a block, in panels [panels, features, 16].
+template <class T>
+void transpose(const Call<T>& call, const Block& block, int64_t features, T factor, const Matrix<const T>& x, T* y) {
+  for (int64_t p = 0; p < block.panels; ++p)
+    call.step.transpose(block.rows_of(p), features, factor, x.at(block.i0 + p * panel), x.row, x.col, y + p * features * panel);
+}
+
+// c = A B^T of keys by queries on all of seen[], where rows of A are keys, and B^T comes in panels [panels, features, 16]; what
+// is not visible becomes `hidden`. unit * more, a tile (unless nullptr), is added first; m (unless nullptr) is the running
+// maximum.
+template <class T>
+void keys_by_queries(const Call<T>& call, const Block& block, const Tile<T>& tile, int64_t features, const Matrix<const T>& a,
+                     const T* b_t, T hidden, const T* more, T unit, T* c, T* m) {
+  tile.for_each_rectangle(block.panels, [&](Keys keys, int64_t p0, int64_t p1, bool full) {
+    const bool done = full && !more;
+    call.step.keys_by_queries(keys.count(), p1 - p0, features, a.at(tile.j0 + keys.first), a.row, a.col,
+                              b_t + p0 * features * panel, features * panel, c + tile.at(p0, keys.first), tile.at(1, 0),
+                              done && m ? m + p0 * panel : nullptr);
+    for (int64_t p = p0; p < p1 && !done; ++p) {
+      const int64_t at = tile.at(p, keys.first);
+      call.step.score(keys.count(), more ? more + at : nullptr, unit, tile.is_full(p, keys.first) ? nullptr : tile.visible + at,
+                      hidden, c + at, m ? m + p * panel : nullptr);
+    }
+  });
+}
+
+// t = (c Q) K^T + unit bias over the visible keys, elsewhere what the map makes 0 of; m (softmax) is the running maximum. q_t:
+// (c Q)^T of the block; bias_room: one tile.
+template <class T>
+void score(const Call<T>& call, const Head<T>& head, const Block& block, const T* q_t, T* bias_room, Tile<T>& tile, T* m,
+           int64_t* count) {
+  const bool softmax = call.plan.map == kernels::Map::softmax;
+  const T* bias = tile_of_input(call, head.bias, block, tile, bias_room);
+  find_visible(head, block, tile, bias, count);
+  keys_by_queries(call, block, tile, call.plan.d, head.k, q_t, softmax ? -infinity<T> : T(0), bias, call.unit, tile.s,
+                  softmax ? m : nullptr);
+}
+
+// body(first, last) for every run first <= l < last of what sees(l) accepts, l < count.
+template <class Sees, class Body>
+void for_each_run(int64_t count, const Sees& sees, const Body& body) {
+  for (int64_t first = 0; first < count;) {
+    int64_t last = first;
+    while (last < count && sees(last)) ++last;
+    if (last > first) body(first, last);
+    first = last + 1;
+  }
+}
+
+// A number of B that is not finite must not reach a row that does not see it, as 0 * inf = NaN would. Where a product would
+// read one on an edge, each row takes its visible runs only.
+
+// o = fma(o, factor, W B), W = P or dS of the queries by the tile's keys, rows of B those keys. The chains of W B stand in
+// `sum` meanwhile; o nullptr: they go on in it from tile to tile. factor nullptr: o is not yet begun. Keys are taken in groups
+// whose rows of B fit the first-level cache.
+template <class T>
+void queries_by_features(const Call<T>& call, const Block& block, const Tile<T>& tile, const T* w, const Rows<T>& b,
+                         int64_t features, T* sum, int64_t row, const T* (&factor)[block_panels], T* o) {
+  const int64_t group = std::clamp<int64_t>(group_bytes / (features * static_cast<int64_t>(sizeof(T))), 16, tile.capacity);
+  const auto b_at = [&](int64_t j) { return b.data + j * b.row; };
+  bool leaks[block_panels] = {};
+  for (int64_t p = 0; p < block.panels; ++p)
+    tile.for_each_part(p, [&](Keys keys, const uint16_t* edge) {
+      if (edge && !call.step.finite(keys.count(), features, b_at(keys.first), b.row)) leaks[p] = true;
+    });
+
+  for (int64_t j0 = 0; j0 < tile.keys; j0 += group)
+    for (int64_t p = 0; p < block.panels; ++p) {
+      const Keys seen = tile.seen[p], keys{std::max(seen.first, j0), std::min(seen.last, j0 + group)};
+      if (keys.count() <= 0 || leaks[p]) continue;
+      T* end = o && keys.last == seen.last ? o + p * panel * row : nullptr;
+      call.step.queries_by_features(block.rows_of(p), features, keys.count(), w + tile.at(p, keys.first), b_at(keys.first),
+                                    b.row, sum + p * panel * row, row, !o || keys.first > seen.first, end ? factor[p] : nullptr,
+                                    end);
+    }
+
+  for (int64_t p = 0; p < block.panels; ++p) {
+    if (!leaks[p]) continue;
+    T* sums = sum + p * panel * row;
+    if (o) std::fill_n(sums, panel * row, T(0));
+    for (int64_t i = 0; i < block.rows_of(p); ++i)
+      for_each_run(
+          tile.keys, [&](int64_t j) { return tile.seen[p].first <= j && j < tile.seen[p].last && tile.sees(p, j, i); },
+          [&](int64_t first, int64_t last) {
+            call.kernel.gemm(1, features, last - first, w + tile.at(p, first) + i, 1, panel, b_at(first), b.row, sums + i * row,
+                             row, true);
+          });
+    if (!o) continue;
+    T* to = o + p * panel * row;
+    if (!factor[p]) std::fill_n(to, panel * row, T(0));
+    call.step.scale_add(block.rows_of(p), features, factor[p], sums, row, to, row);
+  }
+}
+
+// c += W^T B, W = P or dS, rows of B the queries of the block, rows of c the keys of the tile.
+template <class T>
+void keys_by_features(const Call<T>& call, const Block& block, const Tile<T>& tile, const T* w, const Rows<T>& b,
+                      int64_t features, T* c, int64_t row) {
+  tile.for_each_rectangle(block.panels, [&](Keys keys, int64_t p0, int64_t p1, bool full) {
+    const int64_t queries = std::min(p1 * panel, block.rows) - p0 * panel;
+    const T* from = b.data + p0 * panel * b.row;
+    if (full || call.step.finite(queries, features, from, b.row)) {
+      call.step.keys_by_features(keys.count(), features, queries, w + tile.at(p0, keys.first), tile.at(1, 0), from, b.row,
+                                 c + keys.first * row, row);
+      return;
+    }
+    for (int64_t j = keys.first; j < keys.last; ++j)
+      for (int64_t p = p0; p < p1; ++p)
+        for_each_run(
+            block.rows_of(p), [&](int64_t i) { return tile.sees(p, j, i); },
+            [&](int64_t first, int64_t last) {
+              call.kernel.gemm(1, features, last - first, w + tile.at(p, j) + first, 1, 1, b.data + (p * panel + first) * b.row,
+                               b.row, c + j * row, row, true);
+            });
+  });
+}
+
+// factor times what is seen of a tile into an output [query, key].
+template <class T>
+void put_tile(const Matrix<T>& x, const Block& block, const Tile<T>& tile, const T* values, T factor) {
+  for (int64_t p = 0; p < block.panels; ++p)
+    for (int64_t i = 0; i < block.rows_of(p); ++i)
+      for (int64_t j = tile.seen[p].first; j < tile.seen[p].last; ++j)
+        if (tile.sees(p, j, i)) *x.at(block.i0 + p * panel + i, tile.j0 + j) = factor * values[tile.at(p, j) + i];
+}
+
+}  // namespace lamina::attention
