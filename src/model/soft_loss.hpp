@@ -13,7 +13,12 @@ struct SoftmaxParts {
   double rest;              // sum of the exponentials of all others
   double log_z;             // log(e_answer + e_tau + rest)
 };
-double excess_of(const SoftmaxParts& parts, double alpha);
+struct SoftTarget {
+  explicit SoftTarget(double alpha);
+  double answer, tau, log_answer, log_tau;  // 1 - a, a
+};
+double excess_of(const SoftmaxParts& parts, const SoftTarget& target);
+inline double excess_of(const SoftmaxParts& parts, double alpha) { return excess_of(parts, SoftTarget(alpha)); }
 
 // h(a) = -a ln a - (1 - a) ln(1 - a) in nats.
 double binary_entropy(double alpha);

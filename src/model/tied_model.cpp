@@ -24,7 +24,7 @@ template <class T>
 class TiedModel final : public Model {
  public:
   TiedModel(const RecallLaw& law, const Settings& settings, const kernels::InstructionSet& isa)
-      : table_(isa.table<T>()), form_(law, settings), map_(form_.map()) {
+      : table_(isa.table<T>()), form_(law, settings), map_(form_.map()), target_(law.noise) {
     law_ = law, settings_ = settings, isa_ = &isa;
     tensors_ = form_.tensors();
     parameters_ = form_.initial();
@@ -85,7 +85,7 @@ class TiedModel final : public Model {
     const T *x, *e;                   // logits minus their maximum, and the exponentials
     double maximum, attention_sum;    // attention_sum: s sum_c a_c F_c, the part of xi_tau that F reads from phi
     double query;                     // X
-    double z;                         // sum of multiplicity * e
+    double rest, z;                   // sums of multiplicity * e, without and with answer and tau
     double beside[3];                 // for each label: that sum over all other tokens, never z - e_label
     double loss, excess;              // the loss is weighted by label, the excess by nothing
     double scale, logit;              // s, l
@@ -111,6 +111,7 @@ class TiedModel final : public Model {
 
     // 2. logits, minus their maximum, in one array for all prompts
     std::vector<T> x;
+    x.reserve(static_cast<size_t>(2 * count + tied.prompts[last - 1].first_group + tied.prompts[last - 1].group_count - tied.prompts[first].first_group));
     std::vector<double> maximum(count), attention_sum(count), query(count);
     for (int64_t i = 0; i < count; ++i) {
       const TiedPrompt& p = tied.prompts[first + i];
@@ -134,15 +135,24 @@ class TiedModel final : public Model {
     std::vector<T> e(x.size());
     table_.exp(static_cast<int64_t>(x.size()), x.data(), e.data());
 
-    // 4. normalisers and losses
+    // 4. normalisers: log z = log1p of the sum of all tokens but one of the largest logit, which is 0
+    std::vector<Point> points;
+    std::vector<double> log_z(count);
+    points.reserve(count);
     size_t start = 0;
     for (int64_t i = 0; i < count; ++i) {
       const TiedPrompt& p = tied.prompts[first + i];
-      Point point{&p, tied.groups.data() + p.first_group, weights[i].score, weights[i].a, &x[start], &e[start], maximum[i],
-                  attention_sum[i], query[i], 0, {}, 0, 0, s, l};
-      finish(point, with_excess);
-      use(point);
+      points.push_back({&p, tied.groups.data() + p.first_group, weights[i].score, weights[i].a, &x[start], &e[start], maximum[i],
+                        attention_sum[i], query[i], 0, 0, {}, 0, 0, s, l});
+      log_z[i] = normalise(points.back());
       start += 2 + p.group_count;
+    }
+    isa_->table<double>().log1p(count, log_z.data(), log_z.data());
+
+    // 5. losses
+    for (int64_t i = 0; i < count; ++i) {
+      add_loss(points[i], log_z[i], with_excess);
+      use(points[i]);
     }
   }
 
@@ -170,33 +180,37 @@ class TiedModel final : public Model {
   // The slot of x and e that a label (answer, tau, other) reads.
   static int32_t slot_of(const TiedPrompt& p, int label) { return label < 2 ? label : 2 + p.other_label; }
 
-  void finish(Point& point, bool with_excess) const {
+  // z and the sums beside each label; returns z without one token of the largest logit, no difference.
+  double normalise(Point& point) const {
     const TiedPrompt& p = *point.prompt;
     const double e_answer = point.e[0], e_tau = point.e[1];
-    double rest = 0;
-    for (int32_t g = 0; g < p.group_count; ++g) rest += point.others[g].multiplicity * point.e[2 + g];
-    point.beside[0] = e_tau + rest;
-    point.beside[1] = e_answer + rest;
-    point.beside[2] = 0;
-    if (p.other_label >= 0) {
-      point.beside[2] = e_answer + e_tau;
-      for (int32_t g = 0; g < p.group_count; ++g)
-        point.beside[2] += (point.others[g].multiplicity - (g == p.other_label)) * point.e[2 + g];
-    }
+    const auto all_but = [&](int32_t group) {
+      double sum = 0;
+      for (int32_t g = 0; g < p.group_count; ++g) sum += (point.others[g].multiplicity - (g == group)) * point.e[2 + g];
+      return sum;
+    };
+    point.rest = all_but(-1);
+    point.beside[0] = e_tau + point.rest;
+    point.beside[1] = e_answer + point.rest;
+    point.beside[2] = p.other_label >= 0 ? e_answer + e_tau + all_but(p.other_label) : 0.0;
     point.z = e_answer + point.beside[0];
-    // log z where the largest logit, which is 0, belongs to one token alone: log1p of the others.
-    const double log_z = point.x[0] == 0   ? kernels::log1p(point.beside[0])
-                         : point.x[1] == 0 ? kernels::log1p(point.beside[1])
-                                           : kernels::log(point.z);
+    if (point.x[0] == 0) return point.beside[0];
+    if (point.x[1] == 0) return point.beside[1];
+    return e_answer + e_tau + all_but(static_cast<int32_t>(std::max_element(point.x + 2, point.x + 2 + p.group_count) - (point.x + 2)));
+  }
+
+  void add_loss(Point& point, double log_z, bool with_excess) const {
+    const TiedPrompt& p = *point.prompt;
     point.loss = 0;
     for (int label = 0; label < 3; ++label)
       if (p.label_weight[label] > 0) point.loss += p.label_weight[label] * (log_z - point.x[slot_of(p, label)]);
     if (!with_excess) return;
+    const double e_answer = point.e[0], e_tau = point.e[1];
     if (p.answer_is_tau)
-      point.excess = excess_of({point.x[1] + 0.0, 0.0, e_tau, 0.0, rest, log_z}, 0.0);
+      point.excess = excess_of({point.x[1] + 0.0, 0.0, e_tau, 0.0, point.rest, log_z}, 0.0);
     else
-      point.excess = excess_of({static_cast<double>(point.x[0]), static_cast<double>(point.x[1]), e_answer, e_tau, rest, log_z},
-                               law_.noise);
+      point.excess = excess_of({static_cast<double>(point.x[0]), static_cast<double>(point.x[1]), e_answer, e_tau, point.rest, log_z},
+                               target_);
   }
 
   // sums[0..] += weight * dL/d(lambda, s, l)
@@ -272,6 +286,7 @@ class TiedModel final : public Model {
   const kernels::Table<T>& table_;
   Parametrisation form_;
   kernels::Map map_;
+  SoftTarget target_;
   int64_t triggers_;
   std::array<bool, classes> active_;
 };
