@@ -22,7 +22,7 @@ NATURAL_STEPS = 5
 BEST = {"full": ["collapsed_unroll10", "statistics"], "w_free": ["blocks", "local"], "original": ["local"]}
 SAMPLES, LENGTH = 2048, 256
 # glibc's page faults cost PyTorch up to 2x on large tensors; LD_PRELOAD is what lets torch.compile emit vector code.
-SETTINGS = {"PATH": "/usr/bin:/bin", "HOME": "/root", "LD_PRELOAD": "libsleef.so.3", "MALLOC_MMAP_THRESHOLD_": "8589934592",
+SETTINGS = {"PATH": "/usr/bin:/bin", "HOME": "/root", "LD_PRELOAD": "libsleef.so.3", "LD_LIBRARY_PATH": "/usr/lib/x86_64-linux-gnu/openblas-openmp", "MALLOC_MMAP_THRESHOLD_": "8589934592",
             "MALLOC_TRIM_THRESHOLD_": "17179869184", "MALLOC_TOP_PAD_": "268435456"}
 
 
