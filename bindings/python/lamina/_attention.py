@@ -176,6 +176,8 @@ def _fields(options: Dict[str, Any], flags: int) -> Dict[str, Any]:
     """The rest of the plan from the arguments that forward and gradient share."""
     causal, scale, window = options["causal"], options["scale"], options["window"]
     word = {False: "none", True: "top_left"}.get(causal, causal) if not isinstance(causal, str) else causal
+    if not (window is None or isinstance(window, (tuple, list)) and len(window) == 2):
+        raise TypeError(f"window is {window!r}, must be (left, right), None for no limit")
     left, right = window if window is not None else (None, None)
     flags |= _abi.WINDOW_LEFT if left is not None else 0
     flags |= _abi.WINDOW_RIGHT if right is not None else 0

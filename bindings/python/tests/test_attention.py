@@ -176,6 +176,8 @@ def test_wrong_arrays_are_refused():
         lamina.attention(q, k, v[:, :, :2])
     with pytest.raises(ValueError, match="map is 'cubic', must be one of softmax, linear, relu"):
         lamina.attention(q, k, v, map="cubic")
+    with pytest.raises(TypeError, match=r"window is 2, must be \(left, right\)"):
+        lamina.attention(q, k, v, window=2)
     with pytest.raises(TypeError, match="mask is of int64, must be of bool"):
         lamina.attention(q, k, v, mask=np.ones((7, 9), int))
     with pytest.raises(ValueError, match="out for o is"):

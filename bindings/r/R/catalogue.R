@@ -32,7 +32,14 @@ lamina_describe <- function(name) {
     rows <- lamina_list(scope)
     if (name %in% rows$name) return(rows[rows$name == name, ])
   }
-  refuse("name is \"", name, "\", must be a task (", paste(catalogue("tasks")$name, collapse = ", "), "), a probe (",
+  for (task in catalogue("tasks")$name) {
+    options <- catalogue(task)
+    if (name %in% options$name) {
+      return(structure(options[options$name == name, setdiff(names(options), "description")],
+                       class = c("lamina_description", "data.frame")))
+    }
+  }
+  refuse("name is \"", name, "\", must be an option, a task (", paste(catalogue("tasks")$name, collapse = ", "), "), a probe (",
          paste(catalogue("probes")$name, collapse = ", "), ") or a closed form (",
          paste(catalogue("theory")$name, collapse = ", "), ")")
 }
@@ -62,13 +69,13 @@ print.lamina_list <- function(x, ...) {
 print.lamina_description <- function(x, ...) {
   if (is.null(x$name) || is.null(x$summary) || is.null(x$owner)) return(NextMethod())
   about <- attr(x, "about")
-  cat(attr(x, "name"), "\n", sep = "")
   if (NROW(about)) {
+    cat(attr(x, "name"), "\n", sep = "")
     wrap(about$summary)
     if (nzchar(about$description)) wrap(about$description)
   }
   for (owner in unique(x$owner)) {
-    cat("\noptions of the ", owner, "\n", sep = "")
+    cat(if (NROW(about)) "\n", "options of the ", owner, "\n", sep = "")
     rows <- x[x$owner == owner, ]
     for (i in seq_len(nrow(rows))) {
       cat("  ", rows$name[i], " ", allowed(rows[i, ]), "\n", sep = "")

@@ -44,7 +44,7 @@ stopifnot(grepl("seed must be a whole number", conditionMessage(failure(lamina_s
 is_error(failure(lamina_theory("magic")), "LAMINA_E_ARGUMENT", "must be one of bayes_risk")
 is_error(failure(lamina_theory("excess_after", 1)), "LAMINA_E_ARGUMENT", "takes 3 arguments, 1 given")
 is_error(failure(lamina_theory("binary_entropy", 2)), "LAMINA_E_ARGUMENT", "alpha is 2")
-is_error(failure(lamina_describe("magic")), "LAMINA_E_ARGUMENT", "must be a task")
+is_error(failure(lamina_describe("magic")), "LAMINA_E_ARGUMENT", "must be an option, a task")
 is_error(failure(lamina_task_from_matrix(matrix(0:3, 2), 1:3)), "LAMINA_E_ARGUMENT", "targets must be a matrix of 2 rows")
 
 # A failure leaves the run as it was.

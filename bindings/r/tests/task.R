@@ -81,6 +81,8 @@ stopifnot("in_context_recall" %in% lamina_list()$name, "lambda" %in% lamina_list
 options <- lamina_describe("in_context_recall")
 stopifnot(options$default[options$name == "noise"] == "0.5", setequal(options$owner, c("task", "model", "trainer")))
 stopifnot(lamina_describe("bayes_risk")$signature == "-> risk", lamina_describe("lambda")$name == "lambda")
+noise <- lamina_describe("noise")
+stopifnot(nrow(noise) == 1, noise$default == "0.5", any(grepl("alpha", capture.output(print(noise)))))
 described <- capture.output(print(options), print(lamina_list()), print(lamina_list("theory")), print(lamina_info()))
 stopifnot(any(grepl("^  noise = 0.5  \\(number in \\[0, 1\\]\\)", described)), lamina_info()$isa[length(lamina_info()$isa)] == "reference")
 stopifnot(identical(lamina_describe(run), lamina_describe("callback")), is.data.frame(options[1:3, c("name", "default")]))
