@@ -11,7 +11,7 @@ A run, made but not begun: `Lamina.continue!(run)` makes its steps, all or some.
 of `Lamina.describe(name)`. `progress` is `:auto` (a line if stderr is a terminal), `true`, `false`, or a function of a
 `Lamina.Progress` that is called about every `progress_seconds` (0: after every step) and may return `false` to stop the run.
 
-Properties: `trajectory` (a named tuple of vectors, a table to Tables.jl), `definitions` (of its columns), `parameters`, `loss`,
+Properties: `trajectory` (a `Lamina.Trajectory`, a table to Tables.jl), `definitions` (of its columns), `parameters`, `loss`,
 `excess`, `step`, `steps`, `status` (:finished, :unfinished, :stopped, :diverged, :gradient_vanished), `options`, `task`.
 """
 mutable struct Run
@@ -145,7 +145,7 @@ predict(run::Run, prompts; part = :all) = predict(Model(run), prompts; part = pa
 attention(run::Run, prompts) = attention(Model(run), prompts)
 loss_gradient(run::Run, prompts, targets) = loss_gradient(Model(run), prompts, targets)
 
-"    trajectory(run)\n\nThe rows recorded so far, a named tuple of vectors; also `run.trajectory`."
+"    trajectory(run)\n\nThe rows recorded so far, a `Lamina.Trajectory`; also `run.trajectory`."
 trajectory(run::Run) = lock(() -> read_trajectory(run)[1], run.lock)
 
 "    definitions(run)\n\nWhat each column of the trajectory is, a named tuple of texts; also `run.definitions`."
