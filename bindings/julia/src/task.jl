@@ -40,7 +40,8 @@ end
 
 Base.cconvert(::Type{Ptr{Cvoid}}, task::Task) = task.handle
 Base.show(io::IO, task::Task) = print(io, "Lamina.Task ", task.name, ": prompts of ",
-                                      something(task.length, "infinitely many"), " tokens out of ", task.vocabulary, " and tau")
+                                      something(task.length, "infinitely many"),
+                                      task.vocabulary == 0 ? " numbers" : " tokens out of $(task.vocabulary) and tau")
 
 task_of_name(name, options) = Task(create(:lamina_task_free) do out
     ccall(symbol(:lamina_task_create), Int32, (Cstring, Ptr{Cvoid}, Ptr{Ptr{Cvoid}}), name, options, out)
@@ -163,23 +164,33 @@ function encode(task::Task, texts::AbstractArray)
 end
 
 """
-    theory(name, arguments...; task = "in_context_recall", options...)
+    theory(name, arguments...; task = nothing, options...)
 
-The closed form `name` of `Lamina.list("theory")` at its arguments; `options` are those of the task, where it reads one.
-Arguments may be arrays, which are broadcast. A form with several results gives a vector.
+The closed form `name` of `Lamina.list("theory")` at its arguments; `options` are those of the task, where it reads one (by default
+the first it knows). Arguments may be arrays, which are broadcast; a form of a matrix takes it whole. A form with several results
+gives a vector, a gradient by a matrix a matrix.
 """
-function theory(name, arguments...; task = "in_context_recall", options...)
-    forms = list("theory")
-    form = haskey(forms, string(name)) ? forms[string(name)] : nothing
+function theory(name, arguments...; task = nothing, options...)
+    form = get(list("theory"), name, nothing)
     if form === nothing || form.owner == "task"
-        law = task isa Task ? as_task(task, options, nothing) : Task(task; options...)
+        chosen = something(task, form === nothing ? "in_context_recall" : first(form.words))
+        law = chosen isa Task ? as_task(chosen, options, nothing) : Task(chosen; options...)
     else
         isempty(options) || throw(ArgumentError("$name reads no task: $(join(keys(options), ", ")) would mean nothing"))
         law = C_NULL
     end
+    form !== nothing && form.minimum < 0 && return evaluate_whole(form, law, arguments...)
     results = form === nothing ? 1 : Int(form.maximum)
     evaluate(point...) = evaluate_form(string(name), law, Float64[point...], results)
     return isempty(arguments) ? evaluate() : broadcast(evaluate, arguments...)
+end
+
+function evaluate_whole(form, law, arguments...)
+    length(arguments) == 1 && arguments[1] isa AbstractArray{<:Real} ||
+        throw(ArgumentError("$(form.name) takes one array: it is $(form.description)"))
+    array = reversed(arguments[1])
+    out = evaluate_form(form.name, law, Vector{Float64}(vec(array)), form.maximum < 0 ? length(array) : Int(form.maximum))
+    return form.maximum < 0 ? reversed(reshape(out, size(array))) : out
 end
 
 function evaluate_form(name, law, point, results)

@@ -22,6 +22,7 @@ text = plain(run.trajectory)
 
 @test sprint(show, run.task) == "Lamina.Task in_context_recall: prompts of 24 tokens out of 20 and tau"
 @test occursin("infinitely many", sprint(show, Lamina.Task(prompt_length = Inf)))
+@test sprint(show, Lamina.Task("in_context_convergence"; prompt_length = 4)) == "Lamina.Task in_context_convergence: prompts of 9 numbers"
 text = plain(Lamina.Model(; SMALL..., variant = :original))
 @test startswith(text, "Lamina.Model of in_context_recall, running ") && occursin("W 42 x 42 trained", text)
 @test occursin("step 5/20  loss 1.5  excess 0.25  10 steps/s  2 s left", string(Lamina.Progress(5, 20, 1.5, 0.25, 0.6, 10.0)))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _abi
-from ._catalogue import entries
+from ._catalogue import Entry, entries
 from ._interrupt import Deferred, call_host
 from ._library import Handle, Options, check, choice, create, finish, initialised, library
 
@@ -188,15 +188,19 @@ def sample(task: Union[str, Task] = "in_context_recall", count: int = 1, *, spli
     return made.sample(count, split=split, seed=seed, first=first)
 
 
-def theory(name: str, *arguments: ArrayLike, task: Union[str, Task] = "in_context_recall", **options: Any) -> Any:
-    """The closed form `name` of lamina.list("theory") at its arguments; `options` are those of the task, where it reads one.
-    Arguments may be arrays, which are broadcast; several results lie along a last axis."""
+def theory(name: str, *arguments: ArrayLike, task: Union[str, Task, None] = None, **options: Any) -> Any:
+    """The closed form `name` of lamina.list("theory") at its arguments; `options` are those of the task, where it reads one (by
+    default the first it knows). Arguments may be arrays, which are broadcast; several results lie along a last axis. A form of a
+    matrix takes it whole, and a gradient by it has its shape."""
     form = {entry.name: entry for entry in entries("theory")}.get(name)
     law = None
     if form is None or form.owner == "task":
-        law = Task(task, **options) if isinstance(task, str) else as_task(task, options)[0]
+        chosen = task if task is not None else form.words[0] if form else "in_context_recall"
+        law = Task(chosen, **options) if isinstance(chosen, str) else as_task(chosen, options)[0]
     elif options:
         raise TypeError(f"{name} reads no task: {', '.join(options)} would mean nothing")
+    if form and form.minimum < 0:
+        return _whole(form, law, *arguments)
     results = int(form.maximum) if form else 1
     grid = np.broadcast_arrays(*(np.asarray(argument, dtype=np.float64) for argument in arguments)) if arguments else []
     shape: Sequence[int] = grid[0].shape if grid else ()
@@ -207,3 +211,12 @@ def theory(name: str, *arguments: ArrayLike, task: Union[str, Task] = "in_contex
                                              row.ctypes.data, row.size))
     answer = out.reshape(*shape, results) if results > 1 else out.reshape(shape)
     return float(answer) if answer.ndim == 0 else answer
+
+
+def _whole(form: Entry, law: Optional[Task], *arguments: ArrayLike) -> Any:
+    if len(arguments) != 1:
+        raise TypeError(f"{form.name} takes one array, {len(arguments)} arguments were given: it is {form.description}")
+    point = np.ascontiguousarray(arguments[0], dtype=np.float64)
+    out = np.empty(point.shape if form.maximum < 0 else int(form.maximum))
+    check(library.lamina_theory_evaluate(form.name.encode(), law, point.ctypes.data, point.size, out.ctypes.data, out.size))
+    return out if out.size != 1 or form.maximum < 0 else float(out[0])

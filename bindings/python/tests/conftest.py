@@ -1,6 +1,7 @@
 """What tests share: small runs, the oracle of attention, the tree that this package is a part of."""
 import os
 import pathlib
+import signal
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ def golden():
 
 GOLDEN = golden()
 TREE = GOLDEN.parents[1]
+# What a shell starts in the background ignores it, and so would the tests that send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 SMALL = dict(vocabulary=20, triggers=3, outputs=5, unseen_outputs=3, prompt_length=24, occurrences=3, samples=64,
              evaluation_samples=32, steps=20)
 # Gradient descent with so small a step comes to no end.

@@ -217,3 +217,17 @@ def test_theory():
     assert lamina.theory("binary_entropy", 0.5) == pytest.approx(np.log(2))
     with pytest.raises(TypeError, match="reads no task"):
         lamina.theory("binary_entropy", 0.5, noise=0.5)
+
+
+def test_theory_of_a_matrix():
+    q = np.arange(9.0).reshape(3, 3) / 9
+    gradient = lamina.theory("population_gradient", q, features=3)
+    assert gradient.shape == (3, 3)
+    for place in [(0, 0), (0, 2), (2, 1)]:
+        step = np.zeros((3, 3))
+        step[place] = 1e-5
+        up, down = (lamina.theory("population_loss", q + sign * step, features=3) for sign in (1, -1))
+        assert gradient[place] == pytest.approx((up - down) / 2e-5, rel=1e-6, abs=1e-9)
+    assert lamina.theory("loss_infimum") >= 0
+    with pytest.raises(TypeError, match="population_loss takes one array, 0 arguments"):
+        lamina.theory("population_loss")

@@ -16,6 +16,13 @@ word_number <- function(value, name) {
   match(value, words[[1]]) - 1
 }
 
+# A form of a matrix takes it whole, row by row; results < 0: a gradient of its shape.
+theory_of_matrix <- function(name, task, Q, results) {
+  Q <- as.matrix(Q)
+  out <- .Call(shim_theory, name, task$pointer, matrix(as.double(t(Q)), ncol = 1L), if (results < 0) as.double(length(Q)) else results)
+  if (results < 0) matrix(out, nrow(Q), ncol(Q), byrow = TRUE) else as.vector(out)
+}
+
 lamina_theory <- function(name, ..., task = NULL) {
   forms <- catalogue("theory")
   if (!is.character(name) || length(name) != 1L || !name %in% forms$name)
@@ -27,7 +34,7 @@ lamina_theory <- function(name, ..., task = NULL) {
   own <- !nzchar(keys) | keys %in% sides[[1]]
   options <- given[!own]
   if (length(options) && form$owner != "task") refuse(name, " has no argument ", names(options)[1], ": it is ", form$description)
-  if (form$owner == "task") task <- if (is.null(task)) as_task("in_context_recall", options)
+  if (form$owner == "task") task <- if (is.null(task)) as_task(strsplit(form$words, "|", fixed = TRUE)[[1]][1], options)
     else as_task(if (is.character(task)) task else task_of(task), options)
 
   # Named arguments take their places, the others the places left.
@@ -38,6 +45,7 @@ lamina_theory <- function(name, ..., task = NULL) {
     refuse(name, " takes ", length(values), " arguments, ", sum(own), " given: it is ", form$description)
   at[is.na(at)] <- free[seq_len(sum(is.na(at)))]
   values[at] <- Map(word_number, given[own], sides[[1]][at])
+  if (form$minimum < 0) return(theory_of_matrix(name, task, given[own][[1]], form$maximum))
   rows <- if (length(values)) max(lengths(values)) else 1L
   if (any(lengths(values) == 0L)) rows <- 0L
   table <- matrix(as.double(unlist(lapply(values, rep_len, rows))), nrow = length(values), ncol = rows, byrow = TRUE)

@@ -86,3 +86,14 @@ stopifnot(nrow(noise) == 1, noise$default == "0.5", any(grepl("alpha", capture.o
 described <- capture.output(print(options), print(lamina_list()), print(lamina_list("theory")), print(lamina_info()))
 stopifnot(any(grepl("^  noise = 0.5  \\(number in \\[0, 1\\]\\)", described)), lamina_info()$isa[length(lamina_info()$isa)] == "reference")
 stopifnot(identical(lamina_describe(run), lamina_describe("callback")), is.data.frame(options[1:3, c("name", "default")]))
+
+# Forms of a matrix take it whole, and read the task that they are of.
+Q <- matrix(1:9 / 9, 3, 3)
+slope <- lamina_theory("population_gradient", Q, features = 3)
+stopifnot(identical(dim(slope), c(3L, 3L)), lamina_theory("loss_infimum") >= 0)
+for (at in c(1, 6)) {
+  step <- matrix(0, 3, 3)
+  step[at] <- 1e-5
+  quotient <- (lamina_theory("population_loss", Q + step, features = 3) - lamina_theory("population_loss", Q - step, features = 3)) / 2e-5
+  stopifnot(abs(slope[at] - quotient) < 1e-6 * abs(quotient) + 1e-9)
+}
