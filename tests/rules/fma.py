@@ -14,7 +14,6 @@ from rule import ROOT, accepted, noticed
 
 # Tiles of products, by pieces of their names: gemm's, and attention's own. Steps of attention: what a tile of scores goes through.
 TILES = ("gemm_tile<{},", "KeysByQueries<{},", "QueriesByFeatures<{},", "KeysByFeatures<{},")
-REQUIRED = ("gemm_tile",)
 STEPS = re.compile(r"\battention_(score|softmax|map|softmax_gradient|map_gradient|rescale)<")
 FLAGS = ["-std=c++20", "-O3", "-fPIC", "-fno-exceptions", "-fno-rtti", "-ffp-contract=off", "-w", f"-I{ROOT / 'src'}"]
 # Everything that the entry instantiates, and nothing else, so that the second and third compilation are quick.
@@ -81,12 +80,12 @@ def spill(loop, stack):
                  if "%zmm" in operands and re.search(stack, operands)), None)
 
 
-def faults(disassembly):
+def faults(disassembly, required=TILES[:1]):
     found = []
     code = functions(disassembly)
-    for piece in (piece.format(element) for piece in TILES for element in ("float", "double")):
+    for form, piece in ((form, form.format(element)) for form in TILES for element in ("float", "double")):
         tiles = {name: lines for name, lines in code.items() if piece in name}
-        if not tiles and piece.split("<")[0] in REQUIRED:
+        if not tiles and form in required:
             found.append(f"no function {piece}...>")
         for name, lines in tiles.items():
             loops = [loop for loop in inner_loops(lines)
@@ -143,7 +142,7 @@ def main():
     objdump, library = sys.argv[1:3]
     flags = sys.argv[sys.argv.index("--") + 1:]
     disassemble = [objdump, "-d", "-C", "--no-show-raw-insn"]
-    failures = [f"{library}: {fault}" for fault in faults(output(*disassemble, library))]
+    failures = [f"{library}: {fault}" for fault in faults(output(*disassemble, library), required=TILES)]
     print(f"{library}: read")
     with tempfile.TemporaryDirectory() as folder:
         for compiler in filter(shutil.which, ("g++", "clang++")):
