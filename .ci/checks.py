@@ -1,12 +1,11 @@
-"""The stages of .ci/test (quick) and .ci/run (full), in order.
+"""The stages of .ci/test (quick) and of .ci/run (full), in order.
 
-usage: checks.py quick|full|extra [SECONDS]     SECONDS: what installing packages took
+usage: checks.py quick|full [SECONDS]     SECONDS: what installing packages took
+       checks.py stage NAME...            some of them, by the names in STAGES; the release build must be there
 """
-import glob
 import json
 import os
 import re
-import shutil
 import sys
 
 import packages
@@ -15,36 +14,65 @@ from report import Report, run
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 MINUTE = 60.0
 STRICT = "-Dwerror=true"  # in .ci/run a warning is an error
-FUZZ = os.environ.get("LAMINA_FUZZ", "10000")
+FUZZ = int(os.environ.get("LAMINA_FUZZ", "200000"))  # cases of attention, in all
 LAMINA = "build/bindings/cli/lamina"
 TABLE_MARK, TABLE_SCRIPT = "<!-- table: .ci/table -->", ".ci/table"
-# Which programs run with a set forced: all that train little, where one number is computed at a time; those that run on an emulated Nehalem
-# are tests of their own (golden_*_nehalem, rule_nehalem).
-VECTOR = r"(?!figures_learning|attention_fuzz).*"
-PORTABLE = r"base|kernels|optimiser|model|train|task|capi.*|figures_population|attention_(oracle|misuse|memory)"
-SANITISED = r"base|kernels|optimiser|model|train|task|capi.*|figures_population|attention_(oracle|misuse)"
-# Every report of a sanitizer ends the program.
-SANITIZED = {"ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=1:abort_on_error=0",
-             "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1", "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1"}
+
+# Which programs run where, as patterns of whole names. With a set forced: all but those that train long or are random (they have stages of
+# their own); the reference computes one number at a time, so of the longer ones it runs those that look at every element.
+FORCED = {"": r"(?!figures_(learning|full_size)|.*_fuzz$).*",
+          "reference": r"base|kernels|optimiser|model|train|task|capi.*|figures_population|attention_(oracle|grid|misuse|memory)"}
+# Sanitised: with the arithmetic of the reference set, the one that is instrumented (src/kernels/meson.build).
+MEMORY = r"base|kernels|optimiser|model|train|task|capi.*|figures_population|attention_(oracle|packed|misuse|memory|fuzz)"
+# Where threads share something: loops, attention's blocks, training, host threads on one handle.
+THREADED = r"base|train|capi|attention_bits"
+# Every report of a sanitizer ends the program. What no machine can allocate is refused as without a sanitizer.
+SANITIZED = {"ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=1:allocator_may_return_null=1",
+             "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+             "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1:allocator_may_return_null=1", "LAMINA_FUZZ_CASES": "100"}
 
 
-def build(report, folder, options=(), environment=None, targets=()):
+def configured(report, folder, options=(), environment=None):
     setup = ["meson", "setup", folder, "-Dtests=true", *options]
     if os.path.exists(f"{folder}/build.ninja"):
         setup.insert(2, "--reconfigure")
-    if not report.command(f"{folder}: configure", setup, 5 * MINUTE, environment):
-        return False
-    return report.command(f"{folder}: compile", ["ninja", "-C", folder, *targets], 20 * MINUTE, environment)
+    return report.command(f"{folder}: configure", setup, 5 * MINUTE, environment)
 
 
-def engine_tests(folder):
-    """Names of the quick tests that are programs of this build and not scripts: what an emulator or a sanitizer can run."""
+def build(report, folder, options=(), environment=None, targets=()):
+    return (configured(report, folder, options, environment) and
+            report.command(f"{folder}: compile", ["ninja", "-C", folder, *targets], 25 * MINUTE, environment))
+
+
+def programs(folder, names=".*", slow=False):
+    """Test name -> its program, relative to the folder, of the tests that are programs of this build and not scripts: what an emulator or
+    a sanitizer can run."""
     status, output = run(["meson", "introspect", "--tests", folder], MINUTE)
     if status != 0:
         raise RuntimeError(output)
     inside = os.path.realpath(folder) + os.sep
-    return [test["name"] for test in json.loads(output)
-            if os.path.realpath(test["cmd"][0]).startswith(inside) and not any(s.endswith("slow") for s in test["suite"])]
+    found = {test["name"]: os.path.realpath(test["cmd"][0])[len(inside):] for test in json.loads(output)
+             if os.path.realpath(test["cmd"][0]).startswith(inside) and (slow or not any(s.endswith("slow") for s in test["suite"]))
+             and re.fullmatch(names, test["name"])}
+    if not found:
+        raise RuntimeError(f"no test of {folder} matches {names}")
+    return found
+
+
+def sets_here():
+    """Instruction sets that this CPU runs, and those that the build has but it does not."""
+    with open("src/kernels/meson.build", encoding="utf-8") as file:
+        known = re.findall(r"'name': '(\w+)'", file.read())
+    status, output = run([LAMINA, "--version"], MINUTE)
+    here = re.search(r"^instruction sets here:(.*)$", output, re.MULTILINE)
+    if status != 0 or not here:
+        raise RuntimeError(f"lamina --version does not list the instruction sets:\n{output}")
+    runs = here.group(1).split()
+    return runs, [name for name in known if name not in runs]
+
+
+def release(report, options=()):
+    build(report, "build", ["--buildtype=release", *options])
 
 
 def main_run(report):
@@ -59,17 +87,8 @@ def main_run(report):
                 report.passed += 1
 
 
-def quick(report, options=()):
-    report.stage("build", build, report, "build", ["--buildtype=release", *options])
-    report.stage("main run", main_run, report)
-    report.stage("tests", lambda: report.meson_tests("tests", "build", ["--no-suite", "slow"], 15 * MINUTE))
-    report.stage("install", packages.install, report)
-    for name in ("r", "julia", "python"):
-        report.stage(f"{name} package", getattr(packages, f"{name}_package"), report)
-
-
-def slow_figures(report):
-    report.meson_tests("slow", "build", ["--suite", "slow", "--timeout-multiplier", "3"], 30 * MINUTE)
+def quick_tests(report):
+    report.meson_tests("tests", "build", ["--no-suite", "slow"], 15 * MINUTE)
 
 
 def clang(report):
@@ -77,80 +96,79 @@ def clang(report):
         report.meson_tests("clang", "build-clang", ["--no-suite", "slow"], 15 * MINUTE)
 
 
-def instruction_sets(report):
-    """All quick programs with each set forced; a set this CPU cannot run is skipped, not passed over."""
-    with open("src/kernels/meson.build", encoding="utf-8") as file:
-        known = re.findall(r"'name': '(\w+)'", file.read())
-    status, output = run([LAMINA, "--version"], MINUTE)
-    here = re.search(r"^instruction sets here:(.*)$", output, re.MULTILINE)
-    if status != 0 or not here:
-        raise RuntimeError(f"lamina --version does not list the instruction sets:\n{output}")
-    for name in known:
-        if name in here.group(1).split():
-            tests = [t for t in engine_tests("build") if re.fullmatch(PORTABLE if name == "reference" else VECTOR, t)]
-            report.meson_tests(name, "build", tests, 15 * MINUTE, {"LAMINA_ISA": name})
-        else:
-            report.skip(name, "this build or this CPU does not have it")
-
-
-def sanitized(report, kind, folder, names):
-    options = ["--buildtype=debugoptimized", STRICT, f"-Db_sanitize={kind}", "-Db_lundef=false"]
-    if build(report, folder, options):
-        tests = [n for n in engine_tests(folder) if re.fullmatch(names, n)]
-        if not tests:
-            raise RuntimeError(f"no test matches {names}")
-        report.meson_tests(kind, folder, ["--timeout-multiplier", "10", *tests], 20 * MINUTE, SANITIZED)
+def slow_tests(report):
+    """The figures at full size, all threads and non-finite values of attention, a text file of 100 MB."""
+    report.meson_tests("slow", "build", ["--suite", "slow", "--timeout-multiplier", "3"], 30 * MINUTE)
 
 
 def readme_table(report):
-    """The table of reproductions, made again by the script that made it; it fails where README.md differs beyond the tolerances."""
-    if not os.path.exists("README.md"):
-        raise RuntimeError("there is no README.md")
+    """The table of reproductions, made again by the script that made it; it fails where README.md differs."""
     with open("README.md", encoding="utf-8") as file:
-        promised = TABLE_MARK in file.read()
-    if os.access(TABLE_SCRIPT, os.X_OK):
-        status, output = run([TABLE_SCRIPT, "--check"], 30 * MINUTE)
-        report.add("README table", 1 if status is None else status, output)
-    elif promised:
-        raise RuntimeError(f"README.md holds the mark {TABLE_MARK}, and there is no {TABLE_SCRIPT}")
-    else:
-        report.skip("README table", f"README.md does not hold the mark {TABLE_MARK}")
+        if TABLE_MARK not in file.read():
+            raise RuntimeError(f"README.md does not hold the mark {TABLE_MARK}")
+    status, output = run([TABLE_SCRIPT, "--check"], 30 * MINUTE)
+    report.add("README table", 1 if status is None else status, output)
+
+
+def instruction_sets(report):
+    """The quick programs with each set forced; a set this CPU cannot run is skipped, not passed over."""
+    runs, others = sets_here()
+    for name in runs:
+        tests = programs("build", FORCED.get(name, FORCED[""]))
+        report.meson_tests(name, "build", list(tests), 15 * MINUTE, {"LAMINA_ISA": name})
+    for name in others:
+        report.skip(f"instruction set {name}", "this build or this CPU does not have it")
+
+
+def nehalem(report):
+    """Golden trajectories and kernels on an emulated CPU of 2008, without AVX and FMA."""
+    status, output = run(["meson", "introspect", "--tests", "build"], MINUTE)
+    if status != 0:
+        raise RuntimeError(output)
+    names = [test["name"] for test in json.loads(output) if test["name"].endswith("_nehalem")]
+    report.meson_tests("nehalem", "build", names, 15 * MINUTE)
+
+
+def sanitized(report, kind, folder, names, slow, environment):
+    """Builds and runs the programs of these names with a sanitizer."""
+    options = ["--buildtype=debugoptimized", STRICT, f"-Db_sanitize={kind}", "-Db_lundef=false"]
+    if not configured(report, folder, options):
+        return
+    tests = programs(folder, names, slow)
+    if not build(report, folder, options, targets=sorted(set(tests.values()))):
+        return
+    # The thread sanitizer of g++ 12 cannot live with much randomness of addresses; some containers do not let it be turned off.
+    plain = ["setarch", os.uname().machine, "-R"]
+    wrapper = ["--wrapper", " ".join(plain)] if kind == "thread" and run([*plain, "true"], MINUTE)[0] == 0 else []
+    report.meson_tests(kind, folder, ["--timeout-multiplier", "10", *wrapper, *tests], 25 * MINUTE, {**SANITIZED, **environment})
 
 
 def long_fuzzing(report):
-    """The programs that read LAMINA_FUZZ_CASES, with as many cases as LAMINA_FUZZ says."""
-    sources = [path for path in glob.glob("tests/**/*.c*", recursive=True) if "LAMINA_FUZZ_CASES" in open(path, encoding="utf-8").read()]
-    if not sources:
-        report.skip("fuzz", "no test reads LAMINA_FUZZ_CASES")
-        return
-    folders = {os.path.basename(os.path.dirname(path)) for path in sources}
-    names = [name for name in engine_tests("build") if any(name.startswith(folder) for folder in folders)]
-    report.meson_tests("fuzz", "build", ["--timeout-multiplier", "10", *names], 15 * MINUTE, {"LAMINA_FUZZ_CASES": FUZZ})
+    """LAMINA_FUZZ random cases of attention, each on several instruction sets, in one process a CPU; random calls of the whole interface."""
+    many = {"LAMINA_FUZZ_CASES": str(FUZZ), "LAMINA_FUZZ_PROCESSES": str(os.cpu_count() or 1)}
+    report.meson_tests("fuzz", "build", ["--timeout-multiplier", "10", "attention_fuzz"], 30 * MINUTE, many)
+    report.meson_tests("fuzz", "build", ["--timeout-multiplier", "10", "capi_fuzz"], 10 * MINUTE, {"LAMINA_FUZZ_CASES": str(FUZZ // 100)})
 
 
-def full(report):
-    quick(report)
-    report.stage("README table", readme_table, report)
-    report.stage("clang", clang, report)
-
-
-def extra(report):
-    """Longer checks beside .ci/run, for a quiet machine: python3 .ci/checks.py extra."""
-    quick(report, [STRICT])
-    report.stage("long figures", slow_figures, report)
-    report.stage("R CMD check", packages.r_check, report)
-    report.stage("instruction sets", instruction_sets, report)
-    report.stage("fuzz", long_fuzzing, report)
-    report.stage("ASan and UBSan", sanitized, report, "address,undefined", "build-asan", SANITISED)
+QUICK = [("build", release), ("main run", main_run), ("tests", quick_tests), ("install", packages.install),
+         ("r package", packages.r_package), ("julia package", packages.julia_package), ("python package", packages.python_package)]
+STAGES = [("build", release, [STRICT]), *QUICK[1:], ("slow tests", slow_tests), ("README table", readme_table), ("clang", clang),
+          ("instruction sets", instruction_sets), ("nehalem", nehalem), ("R CMD check", packages.r_check), ("fuzz", long_fuzzing),
+          ("ASan and UBSan", sanitized, "address,undefined", "build-asan", MEMORY, False, {"LAMINA_ISA": "reference"}),
+          ("TSan", sanitized, "thread", "build-tsan", THREADED, True, {})]
 
 
 def main():
-    if len(sys.argv) < 2 or sys.argv[1] not in ("quick", "full", "extra"):
+    kind, arguments = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("", [])
+    if kind not in ("quick", "full", "stage"):
         sys.exit(__doc__)
     os.chdir(ROOT)
-    report = Report(30 * MINUTE if sys.argv[1] == "quick" else 85 * MINUTE)
-    report.note_time("packages", float(sys.argv[2]) if len(sys.argv) > 2 else 0.0)
-    {"quick": quick, "full": full, "extra": extra}[sys.argv[1]](report)
+    report = Report((30 if kind == "quick" else 85) * MINUTE)
+    if kind != "stage":
+        report.note_time("packages", float(arguments[0]) if arguments else 0.0)
+    chosen = QUICK if kind == "quick" else [stage for stage in STAGES if kind == "full" or stage[0] in arguments]
+    for name, function, *more in chosen:
+        report.stage(name, function, report, *more)
     sys.exit(report.finish())
 
 

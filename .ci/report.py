@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import time
@@ -40,19 +41,25 @@ def skip_reasons(output):
     return reasons
 
 
+def processor_seconds():
+    """What the processes that have ended used: on a shared machine, the figure that means something."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
 class Report:
     def __init__(self, deadline_seconds):
         self.passed, self.failures, self.skips, self.times = 0, [], [], []
         self.deadline = time.monotonic() + deadline_seconds
 
-    def note_time(self, name, seconds):
-        self.times.append((name, seconds))
-        print(f"[{name}: {seconds:.0f} s]", flush=True)
+    def note_time(self, name, seconds, processor=0.0):
+        self.times.append((name, seconds, processor))
+        print(f"[{name}: {seconds:.0f} s, processor {processor:.0f} s]", flush=True)
 
     def stage(self, name, function, *arguments):
         """Runs one stage and times it. What a stage cannot do is a failure, never silence."""
         print(f"== {name}", flush=True)
-        begin = time.monotonic()
+        begin, used = time.monotonic(), processor_seconds()
         if begin > self.deadline:
             self.fail(name, "not begun: the time is up")
             return
@@ -60,7 +67,7 @@ class Report:
             function(*arguments)
         except Exception as error:  # a broken stage must not end the others
             self.fail(name, f"{type(error).__name__}: {error}")
-        self.note_time(name, time.monotonic() - begin)
+        self.note_time(name, time.monotonic() - begin, processor_seconds() - used)
 
     def fail(self, name, reason):
         self.failures.append((name, reason))
@@ -130,8 +137,8 @@ class Report:
 
     def finish(self):
         """The last lines: times, what was skipped and why, what failed, the counts. The exit status."""
-        print("\n" + "\n".join(f"{seconds:7.0f} s  {name}" for name, seconds in self.times))
-        print(f"{sum(seconds for _, seconds in self.times):7.0f} s  in all")
+        self.times.append(("in all", sum(seconds for _, seconds, _ in self.times), sum(used for _, _, used in self.times)))
+        print("\n" + "\n".join(f"{seconds:7.0f} s, processor {used:6.0f} s  {name}" for name, seconds, used in self.times))
         for name, reason in self.skips:
             print(f"SKIPPED {name}: {reason}")
         for name, reason in self.failures:

@@ -1,4 +1,6 @@
 // lamina.h, section attention: plans, and forward and backward on the host's arrays.
+#include <memory>
+
 #include "attention/attention.hpp"
 #include "capi/check.hpp"
 #include "capi/guard.hpp"
@@ -7,36 +9,31 @@ using namespace lamina;
 using namespace lamina::capi;
 
 struct lamina_attention {
-  attention::Plan plan;
+  std::shared_ptr<const attention::Plan> plan;  // also held while the host's allocator runs, which may free the handle
 };
 
 namespace {
 
-// The workspace of a call that brings none, where the plan's host has an allocator of its own; else nothing.
+// Memory of the host's own allocator for one call.
 class HostWorkspace {
  public:
-  HostWorkspace(const attention::Plan& plan, int32_t direction, const void* given) : allocator_(plan.allocator) {
-    const size_t needed = plan.workspace(direction);
-    if (given || !allocator_.allocate || needed == 0) return;
+  HostWorkspace(const lamina_allocator& allocator, size_t bytes) : allocator_(allocator), bytes_(bytes) {
     const HostCall host;
-    memory_ = allocator_.allocate(allocator_.user, needed, 64);
-    if (!memory_) fail(LAMINA_E_MEMORY, "allocator.allocate returned NULL for " + std::to_string(needed) + " bytes");
-    bytes_ = needed;
+    memory_ = allocator_.allocate(allocator_.user, bytes_, 64);
+    if (!memory_) fail(LAMINA_E_MEMORY, "allocator.allocate returned NULL for " + std::to_string(bytes_) + " bytes of workspace");
   }
   ~HostWorkspace() {
-    if (!memory_) return;
     const HostCall host;
     allocator_.release(allocator_.user, memory_, bytes_);
   }
   HostWorkspace(const HostWorkspace&) = delete;
   HostWorkspace& operator=(const HostWorkspace&) = delete;
   void* memory() const { return memory_; }
-  size_t bytes() const { return bytes_; }
 
  private:
-  const lamina_allocator& allocator_;
-  void* memory_ = nullptr;
-  size_t bytes_ = 0;
+  const lamina_allocator allocator_;
+  const size_t bytes_;
+  void* memory_;
 };
 
 using Direction = void (*)(const attention::Plan&, const lamina_attention_arrays&, void*, size_t);
@@ -47,11 +44,12 @@ void run(const lamina_attention* attention, const lamina_attention_arrays* array
   require(arrays, "arrays");
   if (arrays->struct_size != sizeof *arrays)  // the usual case costs nothing
     require_struct_size("arrays", arrays, arrays->struct_size, sizeof *arrays);
-  const HostWorkspace host(attention->plan, direction, workspace);
-  if (host.memory())
-    call(attention->plan, *arrays, host.memory(), host.bytes());
-  else
-    call(attention->plan, *arrays, workspace, workspace_bytes);
+  const attention::Plan& plan = *attention->plan;
+  const size_t needed = workspace || !plan.allocator.allocate ? 0 : plan.workspace(direction);
+  if (needed == 0) return call(plan, *arrays, workspace, workspace_bytes);
+  const std::shared_ptr<const attention::Plan> held = attention->plan;
+  const HostWorkspace host(plan.allocator, needed);
+  call(plan, *arrays, host.memory(), needed);
 }
 
 }  // namespace
@@ -68,7 +66,7 @@ lamina_status lamina_attention_create(const lamina_attention_spec* spec, lamina_
   return guard("lamina_attention_create", [&] {
     const lamina_attention_spec given = read_struct("spec", spec);
     require(out, "out");
-    *out = new lamina_attention{attention::Plan(given)};
+    *out = new lamina_attention{std::make_shared<const attention::Plan>(given)};
   });
 }
 
@@ -77,14 +75,14 @@ void lamina_attention_free(lamina_attention* attention) {
 }
 
 const char* lamina_attention_isa(const lamina_attention* attention) {
-  return attention ? attention->plan.isa->name : nullptr;
+  return attention ? attention->plan->isa->name : nullptr;
 }
 
 lamina_status lamina_attention_workspace(const lamina_attention* attention, int32_t direction, size_t* bytes) {
   return guard("lamina_attention_workspace", [&] {
     require(attention, "attention");
     require(bytes, "bytes");
-    *bytes = attention->plan.workspace(direction);
+    *bytes = attention->plan->workspace(direction);
   });
 }
 

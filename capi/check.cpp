@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "base/memory.hpp"
 #include "kernels/kernels.hpp"
 
 namespace lamina::capi {
@@ -57,7 +58,8 @@ void require_disjoint(const char* a_name, const void* a, int64_t a_bytes, const 
 }
 
 std::vector<int32_t> require_tokens(const char* name, const double* values, int64_t count, int64_t columns, int64_t maximum) {
-  std::vector<int32_t> tokens(static_cast<size_t>(count * columns));
+  std::vector<int32_t> tokens = allocate(name, 4.0 * static_cast<double>(count * columns),
+                                         [&] { return std::vector<int32_t>(static_cast<size_t>(count * columns)); });
   for (int64_t i = 0; i < count * columns; ++i) {
     if (!(values[i] >= 0 && values[i] <= static_cast<double>(maximum)) || std::floor(values[i]) != values[i])
       fail(LAMINA_E_ARGUMENT, element(name, i / columns, columns, i % columns) + " is " + number_text(values[i]) +

@@ -50,7 +50,7 @@ lamina_status failed(const char* function) noexcept {
     text << error.what();
     return error.status();
   } catch (const std::bad_alloc&) {
-    text << "memory could not be allocated";
+    text << "memory could not be allocated for what the call needs beside its arrays";
     return LAMINA_E_MEMORY;
   } catch (const std::exception& error) {
     text << "internal error: " << error.what();

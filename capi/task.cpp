@@ -142,7 +142,8 @@ lamina_status lamina_task_sample(const lamina_task* task, int32_t split, uint64_
       fail(LAMINA_E_ARGUMENT, "seed is " + std::to_string(seed) + ", must be in [0, " + std::to_string(largest_seed) + "]");
     require_range("first", first, 0, largest_count);
     require_range("count", count, 0, largest_count);
-    const Task& law = *task->task;
+    const std::shared_ptr<const Task> held = task->task;  // a host's sampler may free the handle
+    const Task& law = *held;
     if (!law.has(static_cast<Split>(split)))
       fail(LAMINA_E_ARGUMENT, "split is " + std::to_string(split) + ", must be one that task " + law.name() + " has");
     const int64_t length = numbers_of(law);

@@ -1,6 +1,7 @@
 // Reading a run's description from its trainer.
 #include "description.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <limits>
@@ -46,8 +47,8 @@ const Tensor* Description::tensor(const std::string& name) const {
 }
 
 int Description::threads() const {
-  const double asked = number("threads");
-  return asked > 0 ? static_cast<int>(asked) : static_cast<int>(std::thread::hardware_concurrency());
+  const double asked = number("threads"), here = std::max(1u, std::thread::hardware_concurrency());
+  return static_cast<int>(asked > 0 ? std::min(asked, here) : here);
 }
 
 Description describe(const lamina_trainer* trainer) {

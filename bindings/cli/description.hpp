@@ -24,7 +24,7 @@ struct Description {
   const std::string& option(const std::string& key) const;  // "" for a key that the task does not have
   double number(const std::string& key) const;
   const Tensor* tensor(const std::string& name) const;
-  int threads() const;  // at most so many: the option, or what is available
+  int threads() const;  // at most so many: the option, and what is available
 };
 
 Description describe(const lamina_trainer* trainer);

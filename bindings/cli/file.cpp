@@ -1,4 +1,4 @@
-// Writing files whole or not at all.
+// Writing files whole or not at all, and devices as they are.
 #include "file.hpp"
 
 #include <fcntl.h>
@@ -8,30 +8,40 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 
 #include "client.hpp"
 
 namespace cli {
 
-WholeFile::WholeFile(std::string path) : path_(std::move(path)), temporary_(path_ + ".tmp" + std::to_string(getpid())) {
+OutputFile::OutputFile(const std::string& path) : path_(path), place_(path) {
   struct stat there;
-  if (stat(path_.c_str(), &there) == 0 && S_ISDIR(there.st_mode))
-    throw Failure(run_failed, "\"" + path_ + "\" cannot be written: it is a folder");
+  const bool exists = stat(path.c_str(), &there) == 0;
+  if (exists && S_ISDIR(there.st_mode)) throw Failure(run_failed, "\"" + path_ + "\" cannot be written: it is a folder");
+  if (exists && !S_ISREG(there.st_mode)) {
+    descriptor_ = open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe that nobody reads is an error, not a wait
+    if (descriptor_ < 0) fail("opened");
+    fcntl(descriptor_, F_SETFL, fcntl(descriptor_, F_GETFL) & ~O_NONBLOCK);
+    return;
+  }
+  std::error_code ignored;
+  if (const auto real = std::filesystem::weakly_canonical(path, ignored); !ignored) place_ = real.string();
+  temporary_ = place_ + ".tmp" + std::to_string(getpid());
   descriptor_ = open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (descriptor_ < 0) fail("created");
 }
 
-WholeFile::~WholeFile() {
+OutputFile::~OutputFile() {
   if (descriptor_ < 0) return;
   close(descriptor_);
-  unlink(temporary_.c_str());
+  if (!temporary_.empty()) unlink(temporary_.c_str());
 }
 
-void WholeFile::fail(const std::string& what) const {
+void OutputFile::fail(const std::string& what) const {
   throw Failure(run_failed, "\"" + path_ + "\" cannot be " + what + ": " + std::strerror(errno));
 }
 
-void WholeFile::write(const std::string& content) {
+void OutputFile::write(const std::string& content) {
   for (size_t at = 0; at < content.size();) {
     const ssize_t written = ::write(descriptor_, content.data() + at, content.size() - at);
     if (written < 0 && errno == EINTR) continue;
@@ -40,20 +50,26 @@ void WholeFile::write(const std::string& content) {
   }
 }
 
-void WholeFile::commit() {
-  if (fsync(descriptor_) != 0 && errno != EINVAL) fail("written");
+void OutputFile::commit() {
+  const bool regular = !temporary_.empty();
+  if (regular && fsync(descriptor_) != 0 && errno != EINVAL) fail("written");
   const int descriptor = descriptor_;
   descriptor_ = -1;
-  if (close(descriptor) != 0 || rename(temporary_.c_str(), path_.c_str()) != 0) {
-    const int error = errno;
-    unlink(temporary_.c_str());
-    errno = error;
-    fail("written");
-  }
+  if (close(descriptor) == 0 && (!regular || rename(temporary_.c_str(), place_.c_str()) == 0)) return;
+  const int error = errno;
+  if (regular) unlink(temporary_.c_str());
+  errno = error;
+  fail("written");
 }
 
-void require_writable(const std::string& path) {
-  WholeFile probe(path);
+void require_writable(const std::string& path, bool device_allowed) {
+  struct stat there;
+  if (stat(path.c_str(), &there) == 0 && !S_ISREG(there.st_mode) && !S_ISDIR(there.st_mode)) {  // opening a pipe would end its reader
+    if (!device_allowed) throw Failure(run_failed, "\"" + path + "\" cannot be written: it is no regular file");
+    if (access(path.c_str(), W_OK) != 0) throw Failure(run_failed, "\"" + path + "\" cannot be written: " + std::strerror(errno));
+    return;
+  }
+  OutputFile probe(path);
 }
 
 }  // namespace cli

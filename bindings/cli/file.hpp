@@ -1,31 +1,33 @@
-// Files that are written whole or not at all: into a temporary file in the same folder, which is then renamed.
+// Output files. A regular file is written whole or not at all: into a temporary file in the same folder, which is then renamed. What is
+// no regular file (a device, a named pipe, /dev/stdout) is never replaced: it is opened and written to.
 #pragma once
 #include <string>
 
 namespace cli {
 
-class WholeFile {
+class OutputFile {
  public:
-  // Creates the temporary file; throws Failure.
-  explicit WholeFile(std::string path);
-  // Removes it unless it was committed.
-  ~WholeFile();
-  WholeFile(const WholeFile&) = delete;
-  WholeFile& operator=(const WholeFile&) = delete;
+  // Creates the temporary file, or opens the device; throws Failure.
+  explicit OutputFile(const std::string& path);
+  // Removes the temporary file unless it was committed.
+  ~OutputFile();
+  OutputFile(const OutputFile&) = delete;
+  OutputFile& operator=(const OutputFile&) = delete;
 
-  int descriptor() const { return descriptor_; }
   void write(const std::string& content);
-  // Puts the file in place of `path`.
+  // Puts a regular file in place of `path`.
   void commit();
 
  private:
   [[noreturn]] void fail(const std::string& what) const;
 
-  std::string path_, temporary_;
-  int descriptor_;
+  std::string path_;       // as the user gave it, for messages
+  std::string place_;      // the file itself, where the path is a symbolic link
+  std::string temporary_;  // empty for what is no regular file
+  int descriptor_ = -1;
 };
 
 // Throws a Failure, before a long run, if a file at `path` could not be written; leaves nothing behind.
-void require_writable(const std::string& path);
+void require_writable(const std::string& path, bool device_allowed);
 
 }  // namespace cli

@@ -1,6 +1,11 @@
 // lamina on the command line: a client of lamina.h alone. Subcommands list, describe, theory, run; exit codes in client.hpp.
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 
 #include "client.hpp"
 #include "help.hpp"
@@ -89,9 +94,19 @@ Exit parse_and_run(int argc, char** argv) {
 }  // namespace
 }  // namespace cli
 
+// A shell may start us without standard streams (>&-): no file of ours may take their numbers.
+static void keep_standard_streams() {
+  while (fcntl(STDERR_FILENO, F_GETFD) < 0 || fcntl(STDOUT_FILENO, F_GETFD) < 0 || fcntl(STDIN_FILENO, F_GETFD) < 0)
+    if (open("/dev/null", O_RDONLY) < 0) return;
+}
+
 int main(int argc, char** argv) {
+  keep_standard_streams();
   try {
-    return cli::parse_and_run(argc, argv);
+    const cli::Exit code = cli::parse_and_run(argc, argv);
+    if (std::fflush(stdout) != 0 || std::ferror(stdout))
+      throw cli::Failure(cli::run_failed, std::string("the standard output cannot be written: ") + std::strerror(errno));
+    return code;
   } catch (const cli::Failure& failure) {
     std::fprintf(stderr, "lamina: %s\n", failure.what());
     return failure.code;

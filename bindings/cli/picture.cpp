@@ -1,4 +1,4 @@
-// The gnuplot script of a run, and running it: script on stdin and SVG on stdout, both files, no shell in between.
+// The gnuplot script of a run, and running it: script on stdin and SVG on stdout, both temporary files, no shell in between.
 #include "picture.hpp"
 
 #include <fcntl.h>
@@ -164,14 +164,24 @@ std::string first_line(std::FILE* file) {
   return "no message";
 }
 
-void run_gnuplot(const std::string& script, int output) {
-  const Scratch input = scratch(), errors = scratch();
+std::string content_of(std::FILE* file) {
+  std::string content;
+  char block[4096];
+  std::rewind(file);
+  while (const size_t got = std::fread(block, 1, sizeof block, file)) content.append(block, got);
+  return content;
+}
+
+// The picture that gnuplot makes of the script.
+std::string run_gnuplot(const std::string& script) {
+  const Scratch input = scratch(), output = scratch(), errors = scratch();
   std::fwrite(script.data(), 1, script.size(), input.get());
+  if (std::fflush(input.get()) != 0) throw Failure(run_failed, std::string("no picture: the temporary file: ") + std::strerror(errno));
   std::rewind(input.get());
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_adddup2(&actions, fileno(input.get()), STDIN_FILENO);
-  posix_spawn_file_actions_adddup2(&actions, output, STDOUT_FILENO);
+  posix_spawn_file_actions_adddup2(&actions, fileno(output.get()), STDOUT_FILENO);
   posix_spawn_file_actions_adddup2(&actions, fileno(errors.get()), STDERR_FILENO);
   char name[] = "gnuplot", plain[] = "-d";  // -d: without the user's own settings
   char* arguments[] = {name, plain, nullptr};
@@ -185,6 +195,10 @@ void run_gnuplot(const std::string& script, int output) {
   }
   if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
     throw Failure(run_failed, "no picture: gnuplot failed: " + first_line(errors.get()));
+  const std::string picture = content_of(output.get());
+  if (picture.find("</svg>") == picture.npos)
+    throw Failure(run_failed, "no picture: gnuplot wrote only " + std::to_string(picture.size()) + " bytes, is the disk full?");
+  return picture;
 }
 
 }  // namespace
@@ -192,8 +206,8 @@ void run_gnuplot(const std::string& script, int output) {
 void draw(const std::string& path, const Table& table, const Description& run, const lamina_task* task) {
   const std::vector<Curve> curves = curves_of(table, run, task);
   if (curves.empty()) throw Failure(run_failed, "no picture: no step has a positive excess, which a log axis could show");
-  WholeFile file(path);
-  run_gnuplot(script_of(curves, run, table.column("step")->back()), file.descriptor());
+  OutputFile file(path);
+  file.write(run_gnuplot(script_of(curves, run, table.column("step")->back())));
   file.commit();
 }
 

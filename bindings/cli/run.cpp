@@ -129,8 +129,11 @@ Exit run(const RunRequest& request) {
   require_task(request.task);
   const std::vector<Setting> settings = parse_settings(request.settings);
   const Trainer trainer = create(request, settings);
+  const auto twice = [](const std::string& a, const std::string& b) { return !a.empty() && a == b && a.rfind("/dev/", 0) != 0; };
+  if (twice(request.csv, request.svg) || twice(request.csv, request.save) || twice(request.svg, request.save))
+    throw Failure(usage, "two of --csv, --svg and --save name the same file, must be different");
   for (const std::string& path : {request.csv, request.svg, request.save})
-    if (!path.empty()) require_writable(path);
+    if (!path.empty()) require_writable(path, path != request.save);
 
   const Outcome outcome = train(trainer.get(), request.quiet);
   const Table table = read_table(trainer.get());
@@ -139,7 +142,7 @@ Exit run(const RunRequest& request) {
 
   Results results;
   results.write(request.csv, [&] {
-    WholeFile file(request.csv);
+    OutputFile file(request.csv);
     file.write(csv(table));
     file.commit();
   });
@@ -152,7 +155,6 @@ Exit run(const RunRequest& request) {
     std::printf("%s\n%s\n", printed_table(table).c_str(), summary(outcome, description).c_str());
     for (const std::string& path : results.written()) std::printf("written: %s\n", path.c_str());
   }
-  if (std::fflush(stdout) != 0) throw Failure(run_failed, "the standard output cannot be written");
   if (outcome.status == LAMINA_DIVERGED) {
     std::fprintf(stderr, "lamina: the run diverged at step %lld: a smaller step_size may help\n",
                  static_cast<long long>(outcome.step));

@@ -21,6 +21,29 @@ std::optional<double> parse_number(std::string_view text) {
   return value;
 }
 
+// A decimal numeral without sign: its digits from the first to the last that is not 0, and the power of ten of the last.
+std::pair<std::string, int64_t> decimal(std::string_view text) {
+  std::string digits;
+  int64_t exponent = 0;
+  const size_t e = std::min(text.find_first_of("eE"), text.size());
+  if (e < text.size()) std::from_chars(text.data() + e + (text.substr(e, 2) == "e+" || text.substr(e, 2) == "E+" ? 2 : 1), text.data() + text.size(), exponent);
+  bool fraction = false;
+  for (const char c : text.substr(0, e)) {
+    if (c == '.') fraction = true;
+    else digits += c, exponent -= fraction;
+  }
+  digits.erase(0, std::min(digits.find_first_not_of('0'), digits.size()));
+  while (!digits.empty() && digits.back() == '0') digits.pop_back(), ++exponent;
+  return {digits, digits.empty() ? 0 : exponent};
+}
+
+// Whether `text` spells exactly the integer `value`, which it was rounded to: 9007199254740993 is no double.
+bool spells(std::string_view text, double value) {
+  if (std::isinf(value)) return true;
+  while (!text.empty() && (text[0] == '+' || text[0] == '-')) text.remove_prefix(1);
+  return decimal(text) == decimal(std::to_string(static_cast<int64_t>(std::fabs(value))));
+}
+
 // Numbers separated by commas; the empty text is the empty array.
 std::optional<std::vector<double>> parse_array(std::string_view text) {
   std::vector<double> values;
@@ -101,7 +124,7 @@ std::optional<OptionValue> accept(const OptionRow& row, const OptionValue& value
       if (text) number = parse_number(*text);
       if (!number || !in_range(row, *number)) return std::nullopt;  // false for a NaN
       if (row.kind == OptionKind::integer && std::isfinite(*number) &&
-          (std::floor(*number) != *number || std::fabs(*number) > largest_integer))
+          (std::floor(*number) != *number || std::fabs(*number) > largest_integer || (text && !spells(*text, *number))))
         return std::nullopt;
       return *number;
     }

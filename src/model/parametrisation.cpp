@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/memory.hpp"
 #include "base/random.hpp"
 #include "model/embedding.hpp"
 
@@ -124,7 +125,8 @@ std::vector<double> Parametrisation::tied_w(std::span<const double> lambda) cons
 std::vector<double> Parametrisation::initial() const {
   const bool gaussian = initialisation_ == "gaussian", zero = initialisation_ == "zero";
   const double spread = initial_scale_ == 0 ? 0.05 : initial_scale_, lambda0 = gaussian ? 0.0 : initial_scale_;
-  std::vector<double> x(tensors_.back().offset + tensors_.back().count, 0.0);
+  const int64_t parameters = tensors_.back().offset + tensors_.back().count;
+  std::vector<double> x = allocate("parameters", 8.0 * static_cast<double>(parameters), [&] { return std::vector<double>(parameters, 0.0); });
   const double l = noise_logit(law_.noise);
   if (lambda_ >= 0) std::fill_n(&x[tensors_[lambda_].offset], law_.triggers.size(), lambda0);
   if (scale_ >= 0) x[tensors_[scale_].offset] = initial_value_scale_;

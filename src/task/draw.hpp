@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "base/memory.hpp"
 #include "base/random.hpp"
 #include "task/task.hpp"
 
@@ -35,7 +36,9 @@ class PackedUniform {
 class AliasTables {
  public:
   AliasTables() = default;
-  AliasTables(int64_t rows, int64_t columns) : columns_(columns), entries_(static_cast<size_t>(rows * columns)) {}
+  AliasTables(int64_t rows, int64_t columns)
+      : columns_(columns), entries_(allocate("alias tables of a law", static_cast<double>(rows * columns) * sizeof(Entry),
+                                             [&] { return std::vector<Entry>(static_cast<size_t>(rows * columns)); })) {}
   bool empty() const { return entries_.empty(); }
   int64_t columns() const { return columns_; }
   // weights [columns], finite, >= 0, with a positive sum.

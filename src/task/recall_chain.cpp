@@ -52,13 +52,14 @@ bool RecallChain::attempt(Random& random, int32_t query, std::span<const int32_t
 }
 
 void RecallChain::draw(Random& random, int32_t query, std::span<const int32_t> answers, std::span<int32_t> row) const {
-  const int64_t tries = std::max<int64_t>(1000, (int64_t{1} << 26) / static_cast<int64_t>(row.size()));
+  // A chance of 1 in 500 fails once in 5e8 prompts; one of 1 in 1e5 is said to be too small within some milliseconds.
+  const int64_t tries = std::clamp<int64_t>((int64_t{1} << 24) / static_cast<int64_t>(row.size()), 1000, 10000);
   for (int64_t i = 0; i < tries; ++i) {
     if (attempt(random, query, answers, row)) return;
   }
   fail(LAMINA_E_UNSUPPORTED, "no prompt of length " + std::to_string(row.size()) + " showed trigger " + std::to_string(query) +
                                  " with its answer in " + std::to_string(tries) +
-                                 " tries: make prompt_length longer, vocabulary smaller or noise lower");
+                                 " tries: its chance is too small with sampler=s2, make prompt_length longer, vocabulary smaller or noise lower");
 }
 
 }  // namespace lamina

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/memory.hpp"
 #include "base/options.hpp"
 
 namespace lamina {
@@ -23,8 +24,11 @@ struct Prompts {
   std::vector<double> values;   // [count, length]: y at each position, the query's (the target) last; empty where tokens say all
 
   void resize(int64_t new_count, int64_t new_length) {
+    const double numbers = static_cast<double>(new_count) * static_cast<double>(new_length + 2);
+    allocate("prompts", numbers * sizeof(int32_t), [&] {
+      tokens.resize(new_count * new_length), label.resize(new_count), answer.resize(new_count);
+    });
     count = new_count, length = new_length;
-    tokens.resize(count * length), label.resize(count), answer.resize(count);
   }
   std::span<const int32_t> row(int64_t i) const { return {tokens.data() + i * length, static_cast<size_t>(length)}; }
   std::span<int32_t> row(int64_t i) { return {tokens.data() + i * length, static_cast<size_t>(length)}; }

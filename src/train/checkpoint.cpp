@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "train/trainer.hpp"
@@ -81,8 +82,14 @@ void write_whole(int fd, const char* data, size_t bytes, const std::string& path
   }
 }
 
+// A symbolic link is followed; a device or a pipe is never replaced by a file.
 void write_file(const std::string& path, const std::string& content) {
-  const std::string temporary = path + ".tmp" + std::to_string(getpid());
+  struct stat there;
+  if (stat(path.c_str(), &there) == 0 && !S_ISREG(there.st_mode))
+    fail(LAMINA_E_FILE, "path is " + path + ", which is no regular file, must be one or not exist");
+  std::error_code unresolved;
+  const std::filesystem::path real = std::filesystem::weakly_canonical(path, unresolved);
+  const std::string place = unresolved ? path : real.string(), temporary = place + ".tmp" + std::to_string(getpid());
   const auto remove_and_fail = [&](const std::string& what) {
     const int error = errno;
     unlink(temporary.c_str());
@@ -100,15 +107,15 @@ void write_file(const std::string& path, const std::string& content) {
     }
     if (fsync(file.get()) != 0 || !file.close_now()) remove_and_fail("synced");
   }
-  if (rename(temporary.c_str(), path.c_str()) != 0) remove_and_fail("put in place");
-  const size_t slash = path.rfind('/');
-  const std::string folder = slash == path.npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
+  if (rename(temporary.c_str(), place.c_str()) != 0) remove_and_fail("put in place");
+  const size_t slash = place.rfind('/');
+  const std::string folder = slash == place.npos ? "." : slash == 0 ? "/" : place.substr(0, slash);
   Descriptor directory(folder, O_RDONLY | O_DIRECTORY);
   if (directory.get() >= 0) fsync(directory.get());
 }
 
 std::string read_file(const std::string& path) {
-  Descriptor file(path, O_RDONLY);
+  Descriptor file(path, O_RDONLY | O_NONBLOCK);  // a pipe is refused below, not waited for
   struct stat info;
   if (file.get() < 0 || fstat(file.get(), &info) != 0) fail_file("opened", path);
   if (!S_ISREG(info.st_mode)) fail(LAMINA_E_FILE, "path is " + path + ", which is not a regular file");

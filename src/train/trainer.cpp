@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 
+#include "base/memory.hpp"
 #include "model/construction.hpp"
 #include "theory/feature_floor.hpp"
 #include "train/evaluation.hpp"
@@ -106,8 +107,9 @@ Trainer::Trainer(std::shared_ptr<const Task> task, const Model* model, const Opt
     model_->tensor("noise_logit")[0] = estimated_logit(*task_, settings_);
   objective_ = make_objective(task_, *model_, settings_, team_);
   if (task_->features()) infimum_ = feature_infimum(*task_->features(), *model_);
-  gradient_.resize(objective_->variables(*model_).size());
-  optimiser_ = make_optimiser(settings_, gradient_.size());
+  const size_t variables = objective_->variables(*model_).size();
+  allocate("gradient", 8.0 * static_cast<double>(variables), [&] { gradient_.resize(variables); });
+  optimiser_ = make_optimiser(settings_, variables);
   evaluation_ = std::make_unique<Evaluation>(task_, settings_, team_);
   choose_probes();
   build_columns();

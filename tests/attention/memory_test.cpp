@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <new>
+#include <utility>
 
 #include "tests/attention/harness.hpp"
 
@@ -158,6 +159,26 @@ void host_release(void* user, void* memory, size_t bytes) {
   ++host->given_back;
   EXPECT_EQ(bytes, host->bytes);
   ::operator delete (memory, std::align_val_t{64});
+}
+
+// Frees the plan that asks, which must live until its call has ended.
+struct FreeingHost : Host {
+  lamina_attention* plan = nullptr;
+};
+void* free_the_plan(void* user, size_t bytes, size_t alignment) {
+  lamina_attention_free(std::exchange(static_cast<FreeingHost*>(user)->plan, nullptr));
+  return host_allocate(static_cast<Host*>(user), bytes, alignment);
+}
+
+TEST(AttentionMemory, AnAllocatorMayFreeThePlanThatAsksIt) {
+  FreeingHost host;
+  Problem p = make_problem(busy_spec(LAMINA_F64), 4);
+  p.spec.allocator = {free_the_plan, host_release, static_cast<Host*>(&host)};
+  Arrays<double> arrays(p);
+  ASSERT_EQ(lamina_attention_create(&p.spec, &host.plan), LAMINA_OK) << lamina_last_error();
+  EXPECT_EQ(lamina_attention_forward(host.plan, &arrays.c, nullptr, 0), LAMINA_OK) << lamina_last_error();
+  EXPECT_EQ(host.plan, nullptr);
+  EXPECT_EQ(host.given_back, 1);
 }
 
 TEST(AttentionMemory, HostAllocator) {

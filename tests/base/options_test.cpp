@@ -79,6 +79,27 @@ TEST(Settings, BoundsAreInclusiveAndNamedInErrors) {
             "weights is an array whose element 1 is nan, must be finite numbers, their count in [2, 4]");
 }
 
+TEST(Settings, AnIntegerIsExactOrRefused) {
+  const OptionRow seed[] = {{"seed", OptionKind::integer, "1", 0, 0x1p53, "", ""}};
+  const auto read = [&](const char* text) -> std::string {
+    Options options;
+    options.set("seed", std::string(text));
+    try {
+      return std::to_string(Settings(seed, options).integer("seed"));
+    } catch (const Error& error) {
+      return error.what();
+    }
+  };
+  EXPECT_EQ(read("9007199254740992"), "9007199254740992");
+  EXPECT_EQ(read("9007199254740991"), "9007199254740991");
+  for (const char* same : {"1e15", "1E15", "1e+15", "1000000000000000", "0.1e16", "1000000000000000.000", "10e14", "+1e15", "001e15"})
+    EXPECT_EQ(read(same), "1000000000000000") << same;
+  for (const char* zero : {"0", "0.0", "-0", "0e9", "000"}) EXPECT_EQ(read(zero), "0") << zero;
+  for (const char* rounded : {"9007199254740993", "9007199254740991.6", "9007199254740992.0000000001", "0.99999999999999999999", "1e-400",
+                              "18446744073709551616", "1e300"})
+    EXPECT_EQ(read(rounded), "seed is \"" + std::string(rounded) + "\", must be an integer in [0, 9007199254740992]");
+}
+
 TEST(Settings, AKindIsNotAnother) {
   EXPECT_EQ(error_of("noise", std::vector<double>{0.5, 0.5}), "noise is an array of 2, must be a number in [0, 0.999]");
   EXPECT_EQ(error_of("attention", 1.0), "attention is 1, must be one of softmax, linear, relu");

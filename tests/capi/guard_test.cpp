@@ -23,8 +23,8 @@ std::string text_of(lamina_status expected, const std::function<void()>& body) {
 TEST(Guard, TurnsEveryExceptionIntoAStatusAndAText) {
   EXPECT_EQ(text_of(LAMINA_E_OPTION, [] { fail(LAMINA_E_OPTION, "noise is 2, must be less"); }),
             "lamina_f: noise is 2, must be less");
-  EXPECT_EQ(text_of(LAMINA_E_MEMORY, [] { throw std::bad_alloc(); }), "lamina_f: memory could not be allocated");
-  EXPECT_EQ(text_of(LAMINA_E_MEMORY, [] { throw std::bad_array_new_length(); }), "lamina_f: memory could not be allocated");
+  EXPECT_EQ(text_of(LAMINA_E_MEMORY, [] { throw std::bad_alloc(); }), "lamina_f: memory could not be allocated for what the call needs beside its arrays");
+  EXPECT_EQ(text_of(LAMINA_E_MEMORY, [] { throw std::bad_array_new_length(); }), "lamina_f: memory could not be allocated for what the call needs beside its arrays");
   EXPECT_EQ(text_of(LAMINA_E_INTERNAL, [] { throw std::logic_error("oops"); }), "lamina_f: internal error: oops");
   EXPECT_EQ(text_of(LAMINA_E_INTERNAL, [] { throw 3; }).substr(0, 26), "lamina_f: internal error: ");
 }

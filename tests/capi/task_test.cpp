@@ -226,6 +226,61 @@ TEST(Callback, CancelInARunKeepsWhatWasComputed) {
   EXPECT_TRUE(same_bits(column(trajectory_of(trainer.get()).get(), 1), column(trajectory_of(plain.get()).get(), 1)));
 }
 
+// A sampler that frees the task which called it, then goes on.
+struct Ungrateful {
+  lamina_task* task = nullptr;
+};
+
+int32_t free_the_task(void* user, int32_t, uint64_t, int64_t, int64_t rows, double* prompts, double* targets) {
+  auto& self = *static_cast<Ungrateful*>(user);
+  lamina_task_free(self.task);
+  self.task = nullptr;
+  std::fill(prompts, prompts + rows * length, 1.0);
+  std::fill(targets, targets + rows * 2, 1.0);
+  return 0;
+}
+
+TEST(Callback, MayFreeTheTaskThatCallsIt) {
+  Ungrateful host;
+  lamina_task_callback callback;
+  ok(lamina_task_callback_init(&callback, sizeof callback));
+  callback.sample = free_the_task, callback.user = &host;
+  callback.length = length, callback.vocabulary = 60, callback.noise = 0.5;
+  Data data;
+  ok(lamina_task_from_callback(&callback, &host.task));
+  ok(lamina_task_sample(host.task, LAMINA_SPLIT_TRAIN, 1, 0, count, data.prompts.data(), data.targets.data()));
+  EXPECT_EQ(host.task, nullptr);
+  EXPECT_EQ(data.prompts.back(), 1.0);
+  // Also from inside the create of a trainer, which draws its training set.
+  const OptionsHandle run = make_options(run_options);
+  ok(lamina_task_from_callback(&callback, &host.task));
+  const TrainerHandle trainer = make_trainer(host.task, run.get());
+  EXPECT_EQ(host.task, nullptr);
+  ok(lamina_trainer_run(trainer.get(), 2));
+}
+
+// What no machine has is refused by name and size, and nothing is left half made.
+TEST(Memory, WhatCouldNotBeAllocatedIsNamedWithItsBytes) {
+  const auto create = [](const std::map<std::string, std::string>& values) {
+    const OptionsHandle options = make_options(values);
+    const TaskHandle task = make_task(options.get());
+    lamina_trainer* trainer = nullptr;
+    const std::string text = error_of(lamina_trainer_create(task.get(), nullptr, options.get(), &trainer), LAMINA_E_MEMORY);
+    EXPECT_EQ(trainer, nullptr);
+    return text;
+  };
+  EXPECT_EQ(create({{"samples", "1e9"}, {"prompt_length", "1048576"}, {"estimate_noise", "no"}}),
+            "lamina_trainer_create: prompts: 4194312000000000 bytes could not be allocated");
+  const std::string parameters = create({{"vocabulary", "1048576"}, {"variant", "original"}, {"samples", "2"}});
+  EXPECT_NE(parameters.find("parameters: "), parameters.npos) << parameters;
+  EXPECT_NE(parameters.find(" bytes could not be allocated"), parameters.npos) << parameters;
+  const TaskHandle task = make_task(nullptr);
+  double x[2] = {-7, -7};
+  const std::string sample =
+      error_of(lamina_task_sample(task.get(), LAMINA_SPLIT_TRAIN, 1, 0, int64_t{1} << 39, x, x + 1), LAMINA_E_ARGUMENT);
+  EXPECT_EQ(x[0], -7) << sample;
+}
+
 TEST(Callback, WrongSpecsAreNamed) {
   lamina_task_callback callback;
   ok(lamina_task_callback_init(&callback, sizeof callback));

@@ -212,6 +212,10 @@ TEST(InContextRecall, AChainThatCannotShowTheAnswerEndsWithAnError) {
   Prompts prompts;
   expect_error(error_of([&] { task->sample(Split::train, 1, 0, 1, prompts); }), LAMINA_E_UNSUPPORTED,
                {"1000 tries", "prompt_length"});
+  // Where the chance is small but not 0, the tries are bounded too: of 256 tokens 10000, some 5 ms.
+  const auto noisy = make_task("in_context_recall", {{"sampler", "s2"}, {"noise", 1 - 1e-6}});
+  expect_error(error_of([&] { noisy->sample(Split::train, 1, 0, 64, prompts); }), LAMINA_E_UNSUPPORTED,
+               {"10000 tries", "sampler=s2", "noise lower"});
 }
 
 TEST(InContextRecall, TheRowsOfTheRegistryAreWellFormed) {

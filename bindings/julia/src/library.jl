@@ -154,6 +154,9 @@ end
 
 set_option(options, key, ::Nothing) = nothing  # the default
 set_option(options, key, value::Bool) = set_option(options, key, value ? "yes" : "no")
+# An integer that no Float64 is goes as text, so that the error names it.
+set_option(options, key, value::Integer) =
+    Float64(value) == value ? set_option(options, key, Float64(value)) : set_option(options, key, string(value))
 set_option(options, key, value::Real) =
     @call lamina_options_set_number(options::Ptr{Cvoid}, key::Cstring, Float64(value)::Float64)
 set_option(options, key, value::Union{AbstractString,Symbol}) =

@@ -160,6 +160,8 @@ class Options(Handle):
         name = key.encode()
         if isinstance(value, (bool, np.bool_)):
             value = "yes" if value else "no"
+        if isinstance(value, numbers.Integral) and float(value) != value:
+            value = str(value)  # lamina says that no double is this integer
         if isinstance(value, numbers.Real):
             check(library.lamina_options_set_number(self, name, float(value)))
         elif isinstance(value, (str, os.PathLike)):
