@@ -32,6 +32,12 @@ int64_t random_width(Dice& dice) {
 // Sizes under a budget of multiply-adds, most of them small: many cases find more than large ones.
 void random_sizes(Dice& dice, lamina_attention_spec& s) {
   const double at = dice.uniform();
+  if (dice.chance(0.1)) {  // many short sequences, which may share the lanes of a register
+    s.kv_heads = 1 + dice.below(2), s.heads = s.kv_heads * (1 + dice.below(2)), s.batch = 1 + dice.below(70);
+    s.queries = 1 + dice.below(20), s.keys = dice.chance(0.5) ? s.queries : 1 + dice.below(20), s.width = 1 + dice.below(12);
+    if (dice.chance(0.05)) s.batch = 1 + dice.below(20), s.queries = s.keys = 50 + dice.below(20), s.width = 1 + dice.below(32);
+    return;
+  }
   const double budget = at < 0.8 ? 2e3 : at < 0.97 ? 2e4 : at < 0.996 ? 2e5 : 4e6;
   s.kv_heads = 1 + dice.below(3);
   s.heads = s.kv_heads * (1 + dice.below(3));
