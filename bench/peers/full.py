@@ -63,7 +63,7 @@ class Lookup(Steps):
         xi = (score * answers).sum(1)
         z = torch.exp(xi) * (1 + np.exp(self.odds))
         loss = (torch.log(N - 1 + z) - xi - self.odds * noisy).mean()
-        r = (1 - z / (N - 1 + z)) / len(q)
+        r = (N - 1) / (N - 1 + z) / len(q)
         da = r.unsqueeze(1) * answers * follows
         return loss, torch.zeros(TRIGGERS).index_add(0, q, -da.sum(1))
 

@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
 """lamina beside PyTorch on the same training, in one interleaved run: a table of ratios (peer time / lamina time).
 
-usage: training.py ROOT LIBRARY [--variants ...] [--threads 1 2] [--rounds 7] [--all]
+usage: training.py ROOT LIBRARY [--variants ...] [--threads 1 2] [--rounds 5] [--all]
 ROOT is a folder of make-root.sh; LIBRARY is liblamina.so (or the command line program beside it in a build folder). As root, for
 chroot. Every peer is compiled and warm before the first round; each round times every competitor once, in rotating order; a
-ratio is taken within a round. Both sides compute the loss at every step, and nothing else beside the update.
+ratio is taken within a round, and the table has medians. Both sides compute the loss at every step, and nothing else beside the
+update (lamina the excess too, which its trajectory has); reading the prompts once before the first step is timed on neither
+side. Kinds of peers: natural, the script that one writes; general, the fastest of those that know of a prompt what lamina is
+told, its tokens; by hand, those that use what their author knows of this sampler (README.md).
 """
 import argparse
 import json
@@ -17,27 +20,33 @@ import sys
 import lamina_client
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-STEPS = {"full": 400, "w_free": 200, "original": 100}
+STEPS = {"full": 400, "w_free": 100, "original": 50}
 NATURAL_STEPS = 5
-BEST = {"full": ["collapsed_unroll10", "statistics"], "w_free": ["blocks", "local"], "original": ["local"]}
+GENERAL = {"full": ["lookup"], "w_free": ["count_bytes"], "original": ["counts"]}
+BY_HAND = {"full": ["statistics_unroll10", "collapsed_unroll50"], "w_free": ["local", "blocks"], "original": ["local"]}
 SAMPLES, LENGTH = 2048, 256
 # glibc's page faults cost PyTorch up to 2x on large tensors; LD_PRELOAD is what lets torch.compile emit vector code.
 SETTINGS = {"PATH": "/usr/bin:/bin", "HOME": "/root", "LD_PRELOAD": "libsleef.so.3", "LD_LIBRARY_PATH": "/usr/lib/x86_64-linux-gnu/openblas-openmp", "MALLOC_MMAP_THRESHOLD_": "8589934592",
             "MALLOC_TRIM_THRESHOLD_": "17179869184", "MALLOC_TOP_PAD_": "268435456"}
 
 
-def recall_options(variant, threads, steps):
+def kind_of(name):
+    if name == "natural":
+        return name
+    by_hand = name.startswith(("local", "blocks", "collapsed", "statistics"))
+    return "by hand" if by_hand else "general"
+
+
+def recall_options(variant, threads, steps, precision):
     return {"variant": variant, "noise": 0.5 if variant == "full" else 0, "samples": SAMPLES, "prompt_length": LENGTH, "seed": 1,
-            "precision": "f32", "optimiser": "ngd", "step_size": 0.1, "steps": steps, "threads": threads, "record_every": 1, "probes": "none",
+            "precision": precision, "optimiser": "ngd", "step_size": 0.1, "steps": steps, "threads": threads, "record_every": 1, "probes": "none",
             **({} if variant == "full" else {"feed_forward": "none", "initialisation": "gaussian", "initial_scale": 0.05})}
 
 
 class Lamina:
-    name = "lamina"
-
-    def __init__(self, library, variant, threads):
-        self.steps = STEPS[variant]
-        self.run = lamina_client.Run(library, recall_options(variant, threads, self.steps))
+    def __init__(self, library, variant, threads, precision):
+        self.name, self.steps = "lamina " + precision, STEPS[variant]
+        self.run = lamina_client.Run(library, recall_options(variant, threads, self.steps, precision))
         self.losses = []
         self.measure()
 
@@ -82,27 +91,28 @@ def compare(arguments, variant, threads):
     os.makedirs(outside, exist_ok=True)
     for script in ("problem", "local", "natural", "full", "w_free", "original", "recall"):
         shutil.copy(f"{HERE}/{script}.py", outside)
-    lamina = Lamina(arguments.library, variant, threads)
+    lamina, double = (Lamina(arguments.library, variant, threads, precision) for precision in ("f32", "f64"))
     lamina.run.write(f"{outside}/{variant}.npz")
-    names = ["natural", *BEST[variant]]
+    names = ["natural", *GENERAL[variant], *BY_HAND[variant]]
     if arguments.all:
         listing = ["chroot", arguments.root, "/usr/bin/env", "-i", "PATH=/usr/bin:/bin", "python3", folder + "/recall.py", variant, "list"]
         names = subprocess.run(listing, check=True, stdout=subprocess.PIPE, text=True, cwd="/").stdout.split()
     peers = [Peer(arguments.root, folder, variant, name, threads, f"{folder}/{variant}.npz") for name in names]
-    seconds = {competitor.name: [] for competitor in [lamina, *peers]}
+    seconds = {competitor.name: [] for competitor in [lamina, double, *peers]}
     for turn in range(arguments.rounds):
-        order = [lamina, *peers]
+        order = [lamina, double, *peers]
         for competitor in order[turn % len(order):] + order[:turn % len(order)]:
             seconds[competitor.name].append(competitor.measure())
     wrong = 0
     for peer in peers:
-        ratios = sorted(theirs / ours for theirs, ours in zip(seconds[peer.name], seconds["lamina"]))
+        ratios = sorted(theirs / ours for theirs, ours in zip(seconds[peer.name], seconds["lamina f32"]))
         expected = lamina.losses[peer.steps]
         same = abs(peer.loss - expected) <= 1e-4 * abs(expected) + 1e-6
         wrong += not same
-        print(f"| {variant} | {threads} | {peer.name} | {1e3 * statistics.median(seconds[peer.name]):.4f} | "
-              f"{1e3 * statistics.median(seconds['lamina']):.4f} | {statistics.median(ratios):.1f} | {ratios[0]:.1f} - {ratios[-1]:.1f} | "
-              f"{peer.loss:.6f} at {peer.steps} | {'equal' if same else f'DIFFERS: {expected:.6f}'} |", flush=True)
+        middle = {name: f"{1e3 * statistics.median(times):.4f}" for name, times in seconds.items()}
+        print(f"| {variant} | {threads} | {peer.name} | {kind_of(peer.name)} | {middle[peer.name]} | {middle['lamina f32']} | "
+              f"{middle['lamina f64']} | {statistics.median(ratios):.1f} | {ratios[0]:.1f} - {ratios[-1]:.1f} | "
+              f"{peer.loss:.6f} at {peer.steps}, {'equal' if same else f'DIFFERS: {expected:.6f}'} |", flush=True)
         peer.close()
     return wrong, lamina.run.isa
 
@@ -113,7 +123,7 @@ def main():
     parser.add_argument("library")
     parser.add_argument("--variants", nargs="+", default=list(STEPS), choices=list(STEPS))
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--all", action="store_true", help="every formulation, not only the natural and the fastest ones")
     arguments = parser.parse_args()
     arguments.root, arguments.library = os.path.abspath(arguments.root), os.path.abspath(arguments.library)
@@ -123,8 +133,8 @@ def main():
                                  "import torch; print('PyTorch', torch.__version__, torch.backends.cpu.get_cpu_capability())"],
                                 check=True, stdout=subprocess.PIPE, text=True, cwd="/").stdout.strip()
     print(f"in-context recall, S1, N = 60, |Q| = 5, |O| = 25, H = {LENGTH}, M = {SAMPLES}, linear attention, full batch, NGD, float32; {capability}")
-    print("| variant | threads | peer | peer ms/step | lamina ms/step | ratio | spread | loss | same as lamina |")
-    print("|---|---|---|---|---|---|---|---|---|", flush=True)
+    print("| variant | threads | peer | kind | peer, ms a step | lamina f32 | lamina f64 | ratio to f32 | spread | loss, and whether lamina's equals it |")
+    print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
     wrong, isa = 0, "?"
     for variant in arguments.variants:
         for threads in arguments.threads:
