@@ -24,7 +24,7 @@ check(set(os.listdir()) <= {"run.csv", "run.svg", "run.safetensors"}, f"left beh
 
 # The second signal kills at once, in the middle of a step. The process is held between the two, so that it meets the second before
 # it can end by itself; where this test was too slow to hold it, once more.
-STEPS = ["in_context_recall", "variant=original", "noise=0", "samples=1000", "prompt_length=64", "steps=1000000",
+STEPS = ["in_context_recall", "variant=original", "step_size=1e-9", "samples=1000", "prompt_length=64", "steps=1000000",
          "record_every=1000000", "evaluation_samples=1", "probes=none", "threads=1"]
 
 
