@@ -18,7 +18,7 @@ struct Scratch {
   T* bias;                      // a tile
   uint16_t* visible;            // a tile
   T* v;                         // rows of V with contiguous features
-  T *o, *add;                   // sum of P V so far, and that of one tile [stride, padded(d_v)]
+  T *o, *add;                   // sum of P V so far [stride, padded(d_v)], that of one tile [16, padded(d_v)]
   T *m, *m_old, *factor, *sum;  // running maximum of S and sum of P
   int64_t* seen;                // keys seen
 
@@ -30,7 +30,7 @@ struct Scratch {
     visible = carver.take<uint16_t>(keys, stride);
     v = carver.take<T>(keys, padded(plan.d_v));
     o = carver.take<T>(stride, padded(plan.d_v));
-    add = carver.take<T>(stride, padded(plan.d_v));
+    add = carver.take<T>(panel, padded(plan.d_v));
     for (T** row : {&m, &m_old, &factor, &sum}) *row = carver.take<T>(stride);
     seen = carver.take<int64_t>(stride);
   }
@@ -130,7 +130,7 @@ void forward_block(const Call<T>& call, Scratch<T> w, int64_t b, int64_t h, int6
     weigh(call, block, tile, w.m, summed ? w.sum : nullptr);
     // 4. o = o exp2(m_old - m) + P V
     const Rows<T> v = contiguous(head.v, j0, tile.keys, plan.d_v, w.v);
-    queries_by_features(call, block, tile, tile.s, v, plan.d_v, w.add, o_row, factor, w.o);
+    queries_by_features(call, block, tile, tile.s, v, plan.d_v, w.o, o_row, factor, w.add);
     for (int64_t p = 0; p < block.panels; ++p)
       if (tile.seen[p].count() > 0) factor[p] = w.factor + p * panel;
   }

@@ -20,9 +20,9 @@ constexpr int64_t block_queries = block_panels * panel;
 constexpr int64_t chunk_keys(bool f64) {
   return f64 ? 128 : 256;
 }
-// Backward keeps all tiles of a block while they fit the second-level cache, and sums dK and dV of a whole head while they do
+// Backward keeps all tiles of a block while they fit the third-level cache, and sums dK and dV of a whole head while they do
 // not push it out; both change what is computed twice, and no bit.
-constexpr int64_t panel_bytes = int64_t{2} << 20;
+constexpr int64_t panel_bytes = int64_t{8} << 20;
 constexpr int64_t sums_bytes = int64_t{4} << 20;
 // Multiply-adds of a call, n H L_q L_k (d + d_v), below which threads cost more than they save (about 20 us of one core).
 constexpr double parallel_products = 1 << 20;

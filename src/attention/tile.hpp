@@ -7,7 +7,6 @@ namespace lamina::attention {
 
 // Queries come in panels of 16, the lanes of every step; a block has at most this many.
 inline constexpr int64_t panel = kernels::lanes, block_panels = 4;
-inline constexpr int64_t group_bytes = 16384;  // of rows that stay in the first-level cache
 
 // Queries i0 <= i < i0 + rows of one head, and the keys first <= j < last outside which they see none (first at a chunk's
 // start). places >= rows counts those past the sequence's length as well, whose results are those of rows that see nothing;
@@ -182,45 +181,37 @@ void for_each_run(int64_t count, const Sees& sees, const Body& body) {
 // A number of B that is not finite must not reach a row that does not see it, as 0 * inf = NaN would. Where a product would
 // read one on an edge, each row takes its visible runs only.
 
-// o = fma(o, factor, W B), W = P or dS of the queries by the tile's keys, rows of B those keys. The chains of W B stand in
-// `sum` meanwhile; o nullptr: they go on in it from tile to tile. factor nullptr: o is not yet begun. Keys are taken in groups
-// whose rows of B fit the first-level cache.
+// c = fma(c, factor, W B), W = P or dS of the queries by the tile's keys, rows of B those keys; factor nullptr: c is not yet
+// begun. `sum` is room for a panel's chains; nullptr: the chains go on in c from tile to tile.
 template <class T>
 void queries_by_features(const Call<T>& call, const Block& block, const Tile<T>& tile, const T* w, const Rows<T>& b,
-                         int64_t features, T* sum, int64_t row, const T* (&factor)[block_panels], T* o) {
-  const int64_t group = std::clamp<int64_t>(group_bytes / (features * static_cast<int64_t>(sizeof(T))), 16, tile.capacity);
+                         int64_t features, T* c, int64_t row, const T* const (&factor)[block_panels], T* sum) {
   const auto b_at = [&](int64_t j) { return b.data + j * b.row; };
-  bool leaks[block_panels] = {};
-  for (int64_t p = 0; p < block.panels; ++p)
-    tile.for_each_part(p, [&](Keys keys, const uint16_t* edge) {
-      if (edge && !call.step.finite(keys.count(), features, b_at(keys.first), b.row)) leaks[p] = true;
-    });
-
-  for (int64_t j0 = 0; j0 < tile.keys; j0 += group)
-    for (int64_t p = 0; p < block.panels; ++p) {
-      const Keys seen = tile.seen[p], keys{std::max(seen.first, j0), std::min(seen.last, j0 + group)};
-      if (keys.count() <= 0 || leaks[p]) continue;
-      T* end = o && keys.last == seen.last ? o + p * panel * row : nullptr;
-      call.step.queries_by_features(block.rows_of(p), features, keys.count(), w + tile.at(p, keys.first), b_at(keys.first),
-                                    b.row, sum + p * panel * row, row, !o || keys.first > seen.first, end ? factor[p] : nullptr,
-                                    end);
-    }
-
   for (int64_t p = 0; p < block.panels; ++p) {
-    if (!leaks[p]) continue;
-    T* sums = sum + p * panel * row;
-    if (o) std::fill_n(sums, panel * row, T(0));
-    for (int64_t i = 0; i < block.rows_of(p); ++i)
+    const Keys seen = tile.seen[p];
+    const int64_t rows = block.rows_of(p), first = p * panel * row;
+    if (seen.count() <= 0) continue;
+    bool leaks = false;
+    tile.for_each_part(p, [&](Keys keys, const uint16_t* edge) {
+      leaks = leaks || (edge && !call.step.finite(keys.count(), features, b_at(keys.first), b.row));
+    });
+    if (!leaks) {
+      call.step.queries_by_features(rows, features, seen.count(), w + tile.at(p, seen.first), b_at(seen.first), b.row,
+                                    c + first, row, !sum, factor[p]);
+      continue;
+    }
+    T* chains = sum ? sum : c + first;
+    if (sum) std::fill_n(sum, panel * row, T(0));
+    for (int64_t i = 0; i < rows; ++i)
       for_each_run(
-          tile.keys, [&](int64_t j) { return tile.seen[p].first <= j && j < tile.seen[p].last && tile.sees(p, j, i); },
-          [&](int64_t first, int64_t last) {
-            call.kernel.gemm(1, features, last - first, w + tile.at(p, first) + i, 1, panel, b_at(first), b.row, sums + i * row,
-                             row, true);
+          tile.keys, [&](int64_t j) { return seen.first <= j && j < seen.last && tile.sees(p, j, i); },
+          [&](int64_t j, int64_t end) {
+            call.kernel.gemm(1, features, end - j, w + tile.at(p, j) + i, 1, panel, b_at(j), b.row, chains + i * row, row,
+                             true);
           });
-    if (!o) continue;
-    T* to = o + p * panel * row;
-    if (!factor[p]) std::fill_n(to, panel * row, T(0));
-    call.step.scale_add(block.rows_of(p), features, factor[p], sums, row, to, row);
+    if (!sum) continue;
+    if (!factor[p]) std::fill_n(c + first, panel * row, T(0));
+    call.step.scale_add(rows, features, factor[p], sum, row, c + first, row);
   }
 }
 

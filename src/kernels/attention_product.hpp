@@ -33,6 +33,7 @@ LAMINA_INLINE void for_each_sum(const Body& body) {
 template <int height, int vectors, class T, class... Tails>
 LAMINA_INLINE void add_products(Batch<T> (&sum)[height][vectors], int64_t k, const T* a, int64_t a_row, int64_t a_col,
                                 const T* b, int64_t b_row, int64_t b_panel, Tails... tail) {
+#pragma GCC unroll 4  // so that the end of the loop is foreseen
   for (; k > 0; --k, a += a_col, b += b_row) {
     Batch<T> row[vectors];
     unroll<vectors>([&](int v) LAMINA_INLINE_LAMBDA {
@@ -159,13 +160,9 @@ struct QueriesByFeatures<T, 0, 0> {
   int64_t c_row;
   bool go_on;
   const T* factor;
-  T* o;
   int64_t tail;
 
-  LAMINA_INLINE void next_columns(int64_t cols) {
-    b += cols, c += cols;
-    if (o) o += cols;
-  }
+  LAMINA_INLINE void next_columns(int64_t cols) { b += cols, c += cols; }
 };
 template <class T, int height, int vectors>
 struct QueriesByFeatures {
@@ -177,8 +174,8 @@ struct QueriesByFeatures {
       for_each_sum<height, vectors>([&](int i, int v) LAMINA_INLINE_LAMBDA { sum[i][v] = splat(T(0)); });
       if (p.go_on) load_rows(sum, p.c, opaque(p.c_row), tail);
       add_products(sum, p.keys, p.a, 1, lanes, p.b, opaque(p.b_row), lanes, tail);
-      if (p.o && p.factor) {
-        const T* old = p.o;
+      if (p.factor) {
+        const T* old = p.c;
         const int64_t c_row = opaque(p.c_row);
         unroll<height>([&](int i) LAMINA_INLINE_LAMBDA {
           unroll<vectors>([&](int v) LAMINA_INLINE_LAMBDA {
@@ -188,9 +185,8 @@ struct QueriesByFeatures {
           old += c_row;
         });
       }
-      store_rows(sum, p.o ? p.o : p.c, opaque(p.c_row), tail);
+      store_rows(sum, p.c, opaque(p.c_row), tail);
       p.a += height, p.c += height * p.c_row;
-      if (p.o) p.o += height * p.c_row;
       if (p.factor) p.factor += height;
     }
     shared = p;
@@ -198,8 +194,8 @@ struct QueriesByFeatures {
 };
 template <class T>
 void queries_by_features(int64_t queries, int64_t cols, int64_t keys, const T* a, const T* b, int64_t b_row, T* c,
-                         int64_t c_row, bool go_on, const T* factor, T* o) {
-  for_columns<QueriesByFeatures, T>(queries, cols, {keys, a, b, b_row, c, c_row, go_on, factor, o, 0});
+                         int64_t c_row, bool go_on, const T* factor) {
+  for_columns<QueriesByFeatures, T>(queries, cols, {keys, a, b, b_row, c, c_row, go_on, factor, 0});
 }
 
 // 3. C[j,f] += sum_i A[j,i] B[i,f] of keys by features, over the queries of several panels.

@@ -17,10 +17,10 @@ struct AttentionTable {
   // a + j*a_row + f*a_col; b and c in panels of 16 i, rows of b and c 16 apart.
   void (*keys_by_queries)(int64_t keys, int64_t panels, int64_t depth, const T* a, int64_t a_row, int64_t a_col, const T* b,
                           int64_t b_panel, T* c, int64_t c_panel, T* m);
-  // x = (go_on ? c[i,f] : 0) + sum_j a[j*16 + i] b[j,f], j < keys ascending, of at most 16 queries; then c = x, or if o is
-  // given o[i,f] = factor ? fma(o[i,f], factor[i], x) : x. c and o have the same distance of rows.
+  // c[i,f] = x = (go_on ? c[i,f] : 0) + sum_j a[j*16 + i] b[j,f], j < keys ascending, of at most 16 queries; with factor (and
+  // not go_on) fma(c[i,f], factor[i], x).
   void (*queries_by_features)(int64_t queries, int64_t cols, int64_t keys, const T* a, const T* b, int64_t b_row, T* c,
-                              int64_t c_row, bool go_on, const T* factor, T* o);
+                              int64_t c_row, bool go_on, const T* factor);
   // c[j,f] += sum_i a[j,i] b[i,f], i < queries ascending; a in panels.
   void (*keys_by_features)(int64_t keys, int64_t cols, int64_t queries, const T* a, int64_t a_panel, const T* b, int64_t b_row,
                            T* c, int64_t c_row);
