@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "probe/probe.hpp"
+#include "theory/feature_forms.hpp"
 #include "theory/feature_population.hpp"
 
 namespace lamina {
@@ -104,6 +105,19 @@ void attentions(const ProbeState& state, std::vector<double>& row) {
   });
 }
 
+std::vector<Column> phase_columns(const Model&, const Task& task) {
+  std::vector<Column> columns;
+  for (int64_t k : task.features()->watched)
+    columns.push_back({name_of("phase", k), "1 suppression of the dominant feature, 2 switching of leadership, 3 growth, 4 convergence"});
+  return columns;
+}
+
+void phases(const ProbeState& state, std::vector<double>& row) {
+  each_watched(state, [&](int64_t k, const std::vector<int64_t>&, const ColumnValue& column, const std::vector<double>&) {
+    row.push_back(phase_of(*state.task.features(), k, column));
+  });
+}
+
 // Column sums of Q stay 0, and entries off the span of the features too.
 void invariants(const ProbeState& state, std::vector<double>& row) {
   const FeatureLaw& law = *state.task.features();
@@ -126,6 +140,7 @@ constexpr std::array rows{
              increment_columns, increments, always, true},
     ProbeRow{"attention", feature_task, "Mean attention of the watched queries to their own and other features.", attention_columns,
              attentions, softmax, true},
+    ProbeRow{"phase", feature_task, "The phase that each watched query is in, by gradient signals.", phase_columns, phases, softmax, true},
     ProbeRow{"invariants", feature_task, "What gradient descent on softmax attention conserves exactly.",
              [](const Model&, const Task&) {
                return std::vector<Column>{{"column_sum", "largest absolute sum of a column of Q"},

@@ -91,10 +91,16 @@ void ColumnIntegral::make_moments(const FeatureColumn& column) {
   x_.resize(static_cast<size_t>(size)), z_.resize(static_cast<size_t>(size)), u_.resize(static_cast<size_t>(size));
   memory_.assign(static_cast<size_t>(rows * J), 0.0);
   double* const at = memory_.data();
-  for (int64_t n = 0; n < groups; ++n)
-    for (int64_t j = 0; j < J; ++j) x_[n * J + j] = -s_[j] * weight_[n];
-  table_->exp(size, x_.data(), z_.data());
-  table_->expm1(size, x_.data(), x_.data());
+  // e^{-s w} and e^{-s w} - 1, the one from the other: up to s w = 1/2 by expm1, beyond by exp.
+  for (int64_t n = 0; n < groups; ++n) {
+    const auto small = static_cast<int64_t>(std::lower_bound(s_.begin(), s_.begin() + J, 0.5 / weight_[n]) - s_.begin());
+    double *x = &x_[n * J], *z = &z_[n * J];
+    for (int64_t j = 0; j < J; ++j) x[j] = -s_[j] * weight_[n];
+    table_->exp(J - small, x + small, z + small);
+    table_->expm1(small, x, x);
+    for (int64_t j = 0; j < small; ++j) z[j] = 1 + x[j];
+    for (int64_t j = small; j < J; ++j) x[j] = z[j] - 1;
+  }
   for (int64_t n = 0; n < groups; ++n) {
     const double mass = column.multiplicity[n] * column.probability[n], scale = column.probability[n] * weight_[n];
     const double *z = &z_[n * J], *missed = &x_[n * J];

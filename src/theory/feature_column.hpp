@@ -64,7 +64,7 @@ class ColumnIntegral {
   int64_t grid_length_ = 0, nodes_ = 0;
   std::vector<double> weight_;             // w [groups]
   std::vector<double> s_;                  // nodes, for grid_length_
-  std::vector<double> x_, z_, u_;          // [groups, nodes]: -s w, e^{-s w}, u
+  std::vector<double> x_, z_, u_;          // [groups, nodes]: e^{-s w} - 1, e^{-s w}, u
   std::vector<double> memory_;             // [rows, nodes]: sums over groups, factors f_r with the quadrature weight
   std::vector<double> coupling_, du_, duw_, uw_;  // D as a matrix [groups, groups]; D u, D (u w), u w
 };

@@ -1,6 +1,7 @@
 // Closed forms on features, and their rows in the registry.
 #include "theory/feature_forms.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
@@ -72,6 +73,15 @@ double predicted_excess(const FeatureLaw& law, double time) {
   return late < 0.125 ? late : undefined;
 }
 
+int phase_of(const FeatureLaw& law, int64_t query, const ColumnValue& column) {
+  int64_t leader = query == 0 ? 1 : 0;
+  for (int64_t n = 0; n < law.features; ++n)
+    if (n != query && law.probability[n] > law.probability[leader]) leader = n;
+  if (column.descent[query] < -column.descent[leader]) return 1;
+  if (column.attention[query] >= 0.5) return 4;
+  return column.attention[query] < column.attention[leader] ? 2 : 3;
+}
+
 namespace {
 
 using Arguments = std::span<const double>;
@@ -90,6 +100,44 @@ void require_matrix(const FeatureLaw& law, Arguments in) {
     fail_argument("argument_count", static_cast<double>(in.size()), "dimension^2 = " + std::to_string(wanted));
   for (double q : in)
     if (!std::isfinite(q)) fail_argument("an entry of Q", q, "finite");
+}
+
+int64_t feature_of(const FeatureLaw& law, double k) {
+  if (!(k >= 0 && k < static_cast<double>(law.features) && std::floor(k) == k))
+    fail_argument("k", k, "a feature in [0, " + std::to_string(law.features - 1) + "]");
+  return static_cast<int64_t>(k);
+}
+
+double positive(const char* name, double value) {
+  if (!(value > 0)) fail_argument(name, value, "positive");
+  return value;
+}
+
+// Feature 0 among others that are alike: what the closed flow is about.
+double first_of_alike(const FeatureLaw& law) {
+  for (int64_t k = 2; k < law.features; ++k)
+    if (law.probability[k] != law.probability[1])
+      fail(LAMINA_E_UNSUPPORTED, "feature_law is one with unequal features besides feature 0, must be balanced or dominant for a closed flow");
+  if (!law.moments.empty()) fail(LAMINA_E_UNSUPPORTED, "second_moments is given, must be empty for a closed flow");
+  return law.probability[0];
+}
+
+double loss_in_reach(const FeatureLaw& law, double eps) {
+  const double K = static_cast<double>(law.features), most = 0.5 * (1 - law.probability[0]) * (1 - law.probability[0]) * K / (K - 1);
+  if (!(eps > 0 && eps <= most)) fail_argument("eps", eps, "in (0, " + number_text(most) + "], the loss at Q = 0");
+  return eps;
+}
+
+// L_k at Q = 0: 1/2 (1 - 2 p_k + P2 + (1 - P2) / N), P2 = sum p^2.
+double loss_at_zero(const FeatureLaw& law, int64_t k) {
+  FeaturePopulation form(law, kernels::Map::softmax, *kernels::select(nullptr)->f64, true);
+  return form.column(k, std::vector<double>(static_cast<size_t>(law.features), 0.0)).loss;
+}
+
+ColumnValue column_at(const FeatureLaw& law, int64_t k, Arguments Q) {
+  std::vector<double> q;
+  for (int64_t n = 0; n < law.features; ++n) q.push_back(Q[n * law.dimension + k]);
+  return FeaturePopulation(law, kernels::Map::softmax, *kernels::select(nullptr)->f64, true).column(k, q);
 }
 
 double population(const Task* task, Arguments in, double* gradient) {
@@ -119,6 +167,64 @@ constexpr std::array rows{
               [](const Task* task, Arguments in, Results out) { population(task, in, out.data()); }},
     TheoryRow{"loss_infimum", "The infimum of the population loss at this prompt length.", "-> loss", feature_task, 0, 1,
               [](const Task* task, Arguments, Results out) { out[0] = infimum_of(law_of(task), map_of(task)); }},
+    TheoryRow{"linear_loss_infimum", "The same of linear attention.", "-> loss", feature_task, 0, 1,
+              [](const Task* task, Arguments, Results out) { out[0] = infimum_of(law_of(task), kernels::Map::linear); }},
+    TheoryRow{"population_attention", "Mean attention E a_n of query k (column) to feature n (row) [d,d].", "Q -> attention", feature_task, -1, -1,
+              [](const Task* task, Arguments in, Results out) {
+                const FeatureLaw& law = law_of(task);
+                require_matrix(law, in);
+                std::ranges::fill(out, 0.0);
+                for (int64_t k = 0; k < law.features; ++k) {
+                  const ColumnValue column = column_at(law, k, in);
+                  for (int64_t n = 0; n < law.features; ++n) out[n * law.dimension + k] = column.attention[n];
+                }
+              }},
+    TheoryRow{"phase", "The phase of query k: 1 suppression, 2 switching of leadership, 3 growth, 4 convergence.", "k, Q -> phase", feature_task, -1, 1,
+              [](const Task* task, Arguments in, Results out) {
+                const FeatureLaw& law = law_of(task);
+                if (in.empty()) fail_argument("argument_count", 0, "1 + dimension^2");
+                require_matrix(law, in.subspan(1));
+                const int64_t k = feature_of(law, in[0]);
+                out[0] = phase_of(law, k, column_at(law, k, in.subspan(1)));
+              }},
+    TheoryRow{"loss_at_zero", "The population loss of query k at Q = 0.", "k -> loss", feature_task, 1, 1,
+              [](const Task* task, Arguments in, Results out) { out[0] = loss_at_zero(law_of(task), feature_of(law_of(task), in[0])); }},
+    TheoryRow{"flow_time", "eta t at which gradient flow from Q = 0 has attention a on feature 0, the others alike, N = infinity.", "a -> eta t",
+              feature_task, 1, 1,
+              [](const Task* task, Arguments in, Results out) {
+                const FeatureLaw& law = law_of(task);
+                const double p = first_of_alike(law);
+                if (!(in[0] >= p && in[0] < 1)) fail_argument("a", in[0], "in [" + number_text(p) + ", 1)");
+                out[0] = flow_time(static_cast<double>(law.features), p, in[0]);
+              }},
+    TheoryRow{"flow_time_to_loss", "eta t at which the loss of query 0 is eps.", "eps -> eta t", feature_task, 1, 1,
+              [](const Task* task, Arguments in, Results out) {
+                const FeatureLaw& law = law_of(task);
+                const double p = first_of_alike(law);
+                out[0] = flow_time_to_loss(static_cast<double>(law.features), p, loss_in_reach(law, in[0]));
+              }},
+    TheoryRow{"flow_attention", "Attention of query 0 to its own feature at eta t.", "eta t -> a", feature_task, 1, 1,
+              [](const Task* task, Arguments in, Results out) {
+                const FeatureLaw& law = law_of(task);
+                if (!(in[0] >= 0)) fail_argument("eta t", in[0], ">= 0");
+                out[0] = flow_attention(static_cast<double>(law.features), first_of_alike(law), in[0]);
+              }},
+    TheoryRow{"late_time", "The limit of eta t at which the loss of query k is eps, as eps falls: 1 / (4 p_k eps).", "k, eps -> eta t", feature_task, 2, 1,
+              [](const Task* task, Arguments in, Results out) {
+                out[0] = 1 / (4 * law_of(task).probability[feature_of(law_of(task), in[0])] * positive("eps", in[1]));
+              }},
+    TheoryRow{"switch_time", "eta t / K^2 at which leadership switches in a rare column, K large: 1 / (3 (1 - p_1)); then A = ln(3/2).", "-> eta t / K^2",
+              feature_task, 0, 1, [](const Task* task, Arguments, Results out) { out[0] = 1 / (3 * (1 - law_of(task).probability[0])); }},
+    TheoryRow{"blow_up_time", "eta t / K^2 at which a rare column's attention leaves 0, K large: 1 / (1 - p_1).", "-> eta t / K^2", feature_task, 0, 1,
+              [](const Task* task, Arguments, Results out) { out[0] = 1 / (1 - law_of(task).probability[0]); }},
+    TheoryRow{"early_rare_logits", "A and B_1 of a rare column at eta t before the blow-up, K large.", "eta t -> A, B_1", feature_task, 1, 2,
+              [](const Task* task, Arguments in, Results out) {
+                const FeatureLaw& law = law_of(task);
+                const double K = static_cast<double>(law.features), p = law.probability[0], tau = in[0] / (K * K), odds = p / (1 - p);
+                if (!(tau >= 0 && (1 - p) * tau < 1)) fail_argument("eta t", in[0], "in [0, " + number_text(K * K / (1 - p)) + ")");
+                out[0] = -kernels::log1p(-(1 - p) * tau);
+                out[1] = -0.5 * kernels::log1p(2 * K * (1 - p) * odds * odds * tau);
+              }},
 };
 
 }  // namespace

@@ -2,6 +2,7 @@
 // description): gradient flow from Q = 0 at N = infinity, and what a trajectory is held against.
 #pragma once
 #include "task/task.hpp"
+#include "theory/feature_column.hpp"
 
 namespace lamina {
 
@@ -18,5 +19,14 @@ double flow_attention(double K, double p, double time);
 bool has_prediction(const FeatureLaw& law);
 const char* feature_prediction(const FeatureLaw& law);
 double predicted_excess(const FeatureLaw& law, double time);
+
+// The phase of descent that query k is in, by gradient signals alone (alpha_k and beta_{k,n} are minus the population gradient by
+// A_k and B_{k,n}; feature m is the most probable other one):
+//   1 suppression: alpha_k < |beta_{k,m}|, which is where beta_{k,n} > 0 for the features that are neither;
+//   2 switching:   alpha_k leads, and attention to m still exceeds attention to k;
+//   3 growth:      attention to k exceeds attention to m, and is below 1/2;
+//   4 convergence: attention to k is at least 1/2.
+// Equal features begin in 2 or 3 (attentions start equal): growth, then convergence; a dominant query in 3 or 4.
+int phase_of(const FeatureLaw& law, int64_t query, const ColumnValue& column);
 
 }  // namespace lamina

@@ -17,24 +17,27 @@ inline Options options_of(const std::string& line) {
   return options;
 }
 
-inline std::shared_ptr<const Task> recall_task(const std::string& line) {
-  const TaskRow& row = find_task("in_context_recall");
+inline std::shared_ptr<const Task> task_of(const std::string& name, const std::string& line) {
+  const TaskRow& row = find_task(name);
   return row.create(Settings(row.options, options_of(line), row.defaults));
 }
+inline std::shared_ptr<const Task> recall_task(const std::string& line) { return task_of("in_context_recall", line); }
+inline std::shared_ptr<const Task> convergence_task(const std::string& line) { return task_of("in_context_convergence", line); }
 
 inline std::unique_ptr<Model> model_of(const Task& task, const std::string& line) {
   return make_model(task, Settings(model_options(), options_of(line)));
 }
 
-// A trainer of in_context_recall; not yet run.
-inline std::unique_ptr<Trainer> trainer_of(const std::string& line) {
-  return std::make_unique<Trainer>(recall_task(line), nullptr, options_of(line));
+// A trainer; not yet run.
+inline std::unique_ptr<Trainer> trainer_of(const std::string& line, const std::string& task = "in_context_recall") {
+  return std::make_unique<Trainer>(task_of(task, line), nullptr, options_of(line));
 }
 
 // A finished run, with its columns by name.
 class Experiment {
  public:
-  explicit Experiment(const std::string& line) : trainer(trainer_of(line)), status(trainer->run(0)), table(trainer->trajectory()) {}
+  explicit Experiment(const std::string& line, const std::string& task = "in_context_recall")
+      : trainer(trainer_of(line, task)), status(trainer->run(0)), table(trainer->trajectory()) {}
 
   int64_t column(const std::string& name) const {
     for (size_t c = 0; c < table->columns().size(); ++c)

@@ -1,0 +1,61 @@
+// The long runs of in-context convergence at full size, by the trainer: their steps, their conserved sums, their time.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <ctime>
+
+#include "support/runs.hpp"
+
+namespace lamina::tests {
+namespace {
+
+double cpu_seconds() {
+  timespec t;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
+
+// A run that records its ends alone; thread time, since one group a thread is all there is.
+void expect_within(const std::string& line, double seconds) {
+  const double start = cpu_seconds();
+  const Experiment run(line + " threads=1 probes=increments,invariants record_every=100000000", "in_context_convergence");
+  const double took = cpu_seconds() - start;
+  double largest = 0;
+  for (double q : run.trainer->model().parameters()) largest = std::max(largest, std::abs(q));
+  std::printf("%s: %.2f s, loss_%s, largest |column sum| / largest entry %.1e\n", line.c_str(), took,
+              std::to_string(run.last("loss")).c_str(), run.last("column_sum") / largest);
+  EXPECT_LT(took, seconds);
+  EXPECT_LT(run.last("column_sum"), 1e-12 * largest);
+}
+
+TEST(F5, BalancedTo1e4) {
+  const Experiment run("features=80 prompt_length=inf steps=216582 record_every=216581 probes=none", "in_context_convergence");
+  EXPECT_GT(run.at(216581, "loss"), 1e-4);
+  EXPECT_LE(run.last("loss"), 1e-4);
+  expect_within("features=80 prompt_length=inf steps=216582", 2);
+  expect_within("features=80 prompt_length=1000 steps=216582", 5);
+}
+
+TEST(F11, RareFeatureOf200) {
+  expect_within("features=200 dominant=0.5 prompt_length=inf steps=1100000", 60);
+  expect_within("features=200 dominant=0.5 prompt_length=1000 steps=1100000", 60);
+}
+
+// M = 30, 100, 300, 3000 prompts, 20000 steps.
+TEST(F20, FixedSetsAtFullSize) {
+  for (const char* samples : {"30", "100", "300", "3000"}) {
+    const Experiment run(std::string("features=6 dimension=8 prompt_length=60 dominant=0.5 step_size=4 steps=20000 record_every=20000 data=fixed samples=") +
+                             samples + " watched=0,1,2,3,4,5",
+                         "in_context_convergence");
+    double population = 0;
+    for (int k = 0; k < 6; ++k) population += (k == 0 ? 0.5 : 0.1) * run.last("loss_" + std::to_string(k));
+    std::printf("M = %s: train %.1e, population %.1e\n", samples, run.last("loss"), population);
+    EXPECT_LT(run.last("loss"), 1e-3) << samples;
+    if (std::string(samples) == "300" || std::string(samples) == "3000") {
+      EXPECT_LT(population, 2e-3) << samples;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace lamina::tests

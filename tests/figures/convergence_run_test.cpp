@@ -1,0 +1,226 @@
+// Figures of in-context convergence as runs of the trainer (named F1 to F24 here and in the README): reference trajectories,
+// invariants, samples, other laws and other classes of functions.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "support/runs.hpp"
+#include "theory/feature_floor.hpp"
+#include "theory/feature_population.hpp"
+
+namespace lamina::tests {
+namespace {
+
+double entry(const Experiment& run, int64_t n, int64_t k) {
+  const int64_t d = run.trainer->task()->features()->dimension;
+  return run.trainer->model().parameters()[n * d + k];
+}
+
+TEST(F1, Balanced) {
+  const Experiment run("features=10 prompt_length=50 steps=400", "in_context_convergence");
+  EXPECT_NEAR(run.at(0, "loss"), .459, 1e-14);
+  EXPECT_NEAR(run.at(0, "alpha_0"), 8.82e-3, 1e-15);
+  EXPECT_NEAR(run.at(1, "A_0"), .00882, 1e-14);
+  EXPECT_NEAR(run.at(1, "B_0_1"), -.00098, 1e-14);
+  EXPECT_NEAR(run.at(1, "loss"), .4581328521, 1e-10);
+  EXPECT_NEAR(run.at(100, "A_0"), 1.2168216234, 1e-9);
+  EXPECT_NEAR(run.at(100, "B_0_1"), -.1352024026, 1e-9);
+  EXPECT_NEAR(run.at(100, "loss"), .2895706438, 1e-9);
+  EXPECT_NEAR(run.at(100, "attention_0"), .2911715577, 1e-9);
+  EXPECT_NEAR(run.at(100, "alpha_0"), 1.5284148891e-2, 1e-11);
+  EXPECT_NEAR(run.at(200, "A_0"), 2.5437410342, 1e-9);
+  EXPECT_NEAR(run.at(200, "loss"), .0902728779, 1e-9);
+  EXPECT_NEAR(run.at(400, "A_0"), 3.5870879716, 1e-9);
+  EXPECT_NEAR(run.at(400, "B_0_1"), -.3985653302, 1e-9);
+  EXPECT_NEAR(run.at(400, "loss"), .0224176672, 1e-9);
+  EXPECT_NEAR(run.at(400, "attention_0"), .8281594598, 1e-9);
+  EXPECT_EQ(entry(run, 3, 3), run.last("A_0"));
+  EXPECT_EQ(entry(run, 9, 3), run.last("B_0_1"));
+}
+
+TEST(F2, Imbalanced) {
+  const Experiment run("features=10 prompt_length=50 dominant=0.5 steps=100", "in_context_convergence");
+  EXPECT_NEAR(run.at(0, "loss_0"), .1461111111, 1e-10);
+  EXPECT_NEAR(run.at(0, "alpha_0"), 7.0233333333e-2, 1e-12);
+  EXPECT_NEAR(run.at(100, "A_0"), 1.9557859407, 1e-9);
+  EXPECT_NEAR(run.at(100, "loss_0"), .0067673673, 1e-9);
+  EXPECT_NEAR(run.at(0, "loss_1"), .5905555556, 1e-10);
+  EXPECT_NEAR(run.at(0, "alpha_1"), 3.5019204390e-3, 1e-12);
+  EXPECT_NEAR(run.at(0, "beta_1_0"), -7.3197530864e-3, 1e-12);
+  EXPECT_NEAR(run.at(100, "A_1"), .4321436287, 1e-9);
+  EXPECT_NEAR(run.at(100, "B_1_0"), -.6053072950, 1e-9);
+  EXPECT_NEAR(run.at(100, "B_1_2"), .0216454583, 1e-9);
+  EXPECT_NEAR(run.at(100, "loss_1"), .4887034803, 1e-9);
+}
+
+double largest_entry(const Experiment& run) {
+  double largest = 0;
+  for (double q : run.trainer->model().parameters()) largest = std::max(largest, std::abs(q));
+  return largest;
+}
+
+TEST(F3, ColumnSumsAfterHundredThousandSteps) {
+  for (const char* line : {"features=10 prompt_length=50 dominant=0.5", "features=6 prompt_length=20 feature_law=zipf mask=no", "features=20 prompt_length=inf"}) {
+    const Experiment run(std::string("steps=100000 record_every=100000 probes=invariants ") + line, "in_context_convergence");
+    EXPECT_LT(run.last("column_sum"), 1e-12 * largest_entry(run)) << line;
+  }
+  // Raw labels, labels averaged out, a fixed set. Reduced: 1e4 steps.
+  for (const char* data : {"data=fresh batch=8", "data=averaged batch=8", "data=fixed samples=40"}) {
+    const Experiment run(std::string("features=6 dimension=8 prompt_length=12 steps=10000 record_every=10000 probes=invariants ") + data,
+                         "in_context_convergence");
+    EXPECT_LT(run.last("column_sum"), 1e-12 * largest_entry(run)) << data;
+    EXPECT_EQ(run.last("off_span"), 0) << data;
+  }
+}
+
+TEST(F3, AdamBreaksTheColumnSums) {
+  const Experiment run("features=10 dominant=0.5 prompt_length=50 steps=50 optimiser=adam step_size=0.05 probes=invariants", "in_context_convergence");
+  EXPECT_GT(run.last("column_sum"), 0.1);
+}
+
+// I3: a column sees its own query alone, so p_k of the others' queries changes nothing else than their columns' rates.
+// I4: exchangeable features stay equal when every entry is free (l2-normalised descent ties nothing).
+TEST(F3, ExchangeableEntriesStayEqual) {
+  const Experiment run("features=8 dominant=0.3 prompt_length=30 steps=200 optimiser=ngd step_size=0.05 record_every=200", "in_context_convergence");
+  const double largest = largest_entry(run);
+  for (int k = 1; k < 8; ++k)
+    for (int n = 1; n < 8; ++n)
+      EXPECT_NEAR(entry(run, n, k), n == k ? entry(run, 1, 1) : entry(run, 2, 1), 1e-12 * largest);
+}
+
+TEST(F18, FloorsOfLinearAttention) {
+  const std::tuple<int, int, double, double> cases[] = {{20, 100, .079832, 3.1441e-3}, {20, 1000, .009323, 2.8e-23}, {10, 50, .076271, 2.91e-3}, {20, 50, .5 * .95 / 3.45, 4.1226e-2},
+                                                        {20, 200, .5 * .95 / 10.95, 1.8532e-5}, {20, 400, .5 * .95 / 20.95, 6.48e-10}};
+  for (const auto& [K, N, linear, softmax] : cases) {
+    const auto task = convergence_task("features=" + std::to_string(K) + " prompt_length=" + std::to_string(N));
+    EXPECT_NEAR(infimum_of(*task->features(), kernels::Map::linear), linear, 6e-7);
+    EXPECT_NEAR(infimum_of(*task->features(), kernels::Map::softmax) / softmax, 1, 2e-2);
+  }
+  const Experiment run("features=10 prompt_length=50 attention=linear step_size=20 steps=3000", "in_context_convergence");
+  EXPECT_NEAR(run.last("loss"), .076271, 6e-7);
+  EXPECT_NEAR(run.last("excess"), 0, 1e-9);
+}
+
+// relu'(0) = 1: a run from zero moves at once, and on this law it ends where linear attention does.
+TEST(F18, ReluStartsAtItsKink) {
+  const Experiment relu("features=10 prompt_length=50 attention=relu step_size=20 steps=3000", "in_context_convergence");
+  EXPECT_LT(relu.at(1, "loss"), relu.at(0, "loss"));
+  EXPECT_NEAR(relu.last("loss"), .076271, 6e-7);
+}
+
+TEST(F19, SampledDescent) {
+  const std::string law = "features=6 dimension=8 prompt_length=60 dominant=0.5 step_size=4 steps=200 record_every=200 ";
+  const Experiment exact(law, "in_context_convergence");
+  EXPECT_NEAR(entry(exact, 0, 0), 2.922, 1e-3);
+  EXPECT_NEAR(entry(exact, 1, 1), 3.836, 1e-3);
+  EXPECT_NEAR(entry(exact, 0, 1), -1.781, 1e-3);
+  const auto error = [&](const std::string& data) {
+    const Experiment run(law + data, "in_context_convergence");
+    double largest = 0;
+    for (int n = 0; n < 8; ++n)
+      for (int k = 0; k < 8; ++k) largest = std::max(largest, std::abs(entry(run, n, k) - entry(exact, n, k)));
+    return largest;
+  };
+  EXPECT_LT(error("data=averaged batch=4096"), 0.03);
+  const double raw = error("data=fresh batch=4096");
+  EXPECT_LT(raw, 0.06);
+  EXPECT_LT(error("data=fresh batch=256"), 0.3);
+}
+
+// Generalisation fails only where the set is too small to ask for every feature. Reduced: 4000 steps, M = 30 and 300.
+TEST(F20, FixedSets) {
+  const std::string law = "features=6 dimension=8 prompt_length=60 dominant=0.5 step_size=4 steps=4000 record_every=4000 data=fixed ";
+  const auto population = [](const Experiment& run) {
+    const FeatureLaw& features = *run.trainer->task()->features();
+    double loss = 0;
+    const FeaturePopulation form(features, kernels::Map::softmax, *kernels::select(nullptr)->f64, false);
+    for (int64_t k = 0; k < features.features; ++k) {
+      std::vector<double> q;
+      for (int64_t n = 0; n < features.features; ++n) q.push_back(entry(run, n, k));
+      loss += features.probability[k] * form.column(k, q).loss;
+    }
+    return loss;
+  };
+  const Experiment small(law + "samples=12", "in_context_convergence"), large(law + "samples=300", "in_context_convergence");
+  EXPECT_LT(small.last("loss"), 1e-3);
+  EXPECT_GT(population(small), 0.01);
+  EXPECT_LT(large.last("loss"), 1e-3);
+  EXPECT_LT(population(large), 3e-3);
+}
+
+TEST(F23, ZipfFeaturesConvergeInTheirOrder) {
+  const auto task = convergence_task("features=20 feature_law=zipf prompt_length=inf");
+  const FeatureLaw& law = *task->features();
+  FeaturePopulation form(law, kernels::Map::softmax, *kernels::select(nullptr)->f64, true);
+  const Team team(1);
+  std::vector<double> x(form.variables(), 0.0), gradient(x.size());
+  int64_t hundredth[20] = {}, thousandth[20] = {}, left = 20;
+  ColumnIntegral integral(*kernels::select(nullptr)->f64);
+  // Each column for itself.
+  for (int64_t k = 0; k < 20; ++k) {
+    FeatureColumn column;
+    column.probability = {law.probability[k]}, column.multiplicity.assign(20, 1.0);
+    for (int64_t n = 0; n < 20; ++n)
+      if (n != k) column.probability.push_back(law.probability[n]);
+    std::vector<double> q(20, 0.0);
+    ColumnValue value;
+    for (int64_t t = 0;; ++t) {
+      integral.evaluate(column, q, false, value);
+      if (!hundredth[k] && value.loss <= 1e-2) hundredth[k] = t;
+      if (value.loss <= 1e-3) {
+        thousandth[k] = t;
+        break;
+      }
+      for (int64_t n = 0; n < 20; ++n) q[n] += law.probability[k] * value.descent[n];
+    }
+    --left;
+  }
+  EXPECT_EQ(left, 0);
+  const int64_t want[] = {150, 334, 546, 783, 1042};
+  for (int k = 0; k < 5; ++k) EXPECT_EQ(hundredth[k], want[k]);
+  EXPECT_EQ(hundredth[19], 7381);
+  double least = 9, most = 0;
+  for (int k = 0; k < 20; ++k) {
+    if (k > 0) {
+      EXPECT_GT(hundredth[k], hundredth[k - 1]);
+    }
+    const double scaled = 4 * law.probability[k] * 1e-3 * static_cast<double>(thousandth[k]);
+    least = std::min(least, scaled), most = std::max(most, scaled);
+  }
+  EXPECT_NEAR(least, 1.127, 1e-3);
+  EXPECT_NEAR(most, 1.381, 1e-3);
+}
+
+std::string matrix(int K, double (*entry)(int, int)) {
+  std::string text = " second_moments=";
+  for (int m = 0; m < K; ++m)
+    for (int n = 0; n < K; ++n) text += (m + n ? "," : "") + std::to_string(entry(m, n));
+  return text;
+}
+
+TEST(F24, ScaleOfLabelsIsAStepSize) {
+  const std::string law = "features=6 prompt_length=30 steps=300 record_every=300 ";
+  const Experiment four(law + matrix(6, [](int m, int n) { return m == n ? 4.0 : 0.0; }), "in_context_convergence"),
+      eta(law + "step_size=4", "in_context_convergence");
+  for (size_t i = 0; i < 36; ++i) EXPECT_NEAR(four.trainer->model().parameters()[i], eta.trainer->model().parameters()[i], 1e-12);
+}
+
+TEST(F24, CommonPartOfLabelsChangesTheRateAlone) {
+  const std::string law = "features=6 prompt_length=30 steps=300 record_every=300 ";
+  const Experiment half(law + matrix(6, [](int m, int n) { return m == n ? 1.0 : 0.5; }), "in_context_convergence"),
+      eta(law + "step_size=0.5", "in_context_convergence");
+  for (size_t i = 0; i < 36; ++i) EXPECT_NEAR(half.trainer->model().parameters()[i], eta.trainer->model().parameters()[i], 1e-12);
+}
+
+TEST(F24, TwinsShareTheAttention) {
+  const Experiment run("features=6 prompt_length=inf steps=20000 record_every=10000 watched=0 " +
+                           matrix(6, [](int m, int n) { return m == n || (m < 2 && n < 2) ? 1.0 : 0.0; }),
+                       "in_context_convergence");
+  EXPECT_EQ(entry(run, 0, 0), entry(run, 1, 0));
+  EXPECT_NEAR(2 * entry(run, 0, 0) + 4 * entry(run, 2, 0), 0, 1e-12);
+  EXPECT_NEAR(run.last("attention_0"), run.last("attention_0_1"), 1e-12);
+  EXPECT_LT(run.last("loss_0"), 1e-3);
+}
+
+}  // namespace
+}  // namespace lamina::tests

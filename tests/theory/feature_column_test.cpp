@@ -1,0 +1,255 @@
+// The population integral against enumeration of every prompt in long double, and against Monte Carlo; its cost.
+#include "theory/feature_column.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <ctime>
+#include <functional>
+#include <numeric>
+
+#include "base/random.hpp"
+#include "support/runs.hpp"
+#include "theory/feature_floor.hpp"
+#include "theory/feature_population.hpp"
+
+namespace lamina::tests {
+namespace {
+
+using Real = long double;
+
+struct System {
+  int64_t K, N;
+  bool masked;
+  std::vector<double> p, q, moments;
+  int64_t query;
+};
+
+System random_system(uint64_t number, bool masked, bool general) {
+  Random random(number, Purpose::weights, general);
+  System s{2 + static_cast<int64_t>(number % 4), 1 + static_cast<int64_t>(number % 9), masked, {}, {}, {}, 0};
+  s.query = random.below(s.K);
+  for (int64_t k = 0; k < s.K; ++k) s.p.push_back(0.05 + random.uniform()), s.q.push_back(2 * random.normal());
+  const double sum = std::accumulate(s.p.begin(), s.p.end(), 0.0);
+  for (double& p : s.p) p /= sum;
+  if (!general) return s;
+  std::vector<double> root(static_cast<size_t>(s.K * s.K));
+  for (double& x : root) x = random.normal();
+  s.moments.assign(root.size(), 0.0);
+  for (int64_t m = 0; m < s.K; ++m)
+    for (int64_t n = 0; n <= m; ++n) {
+      for (int64_t l = 0; l < s.K; ++l) s.moments[m * s.K + n] += root[m * s.K + l] * root[n * s.K + l];
+      s.moments[n * s.K + m] = s.moments[m * s.K + n];
+    }
+  return s;
+}
+
+FeatureLaw law_of(const System& s) { return {s.K, s.K, s.N, s.masked, s.p, s.moments, {}}; }
+
+struct Exact {
+  Real loss = 0;
+  std::vector<Real> descent, attention;
+};
+
+// Literally: every count vector, softmax of the logits, e = a - unit_query, descent = -a (Gm e - a.Gm e).
+Exact enumerate(const System& s) {
+  Exact exact{0, std::vector<Real>(s.K), std::vector<Real>(s.K)};
+  std::vector<int64_t> c(s.K);
+  const std::function<void(int64_t, int64_t, Real)> visit = [&](int64_t i, int64_t left, Real probability) {
+    if (i < s.K - 1) {
+      for (int64_t n = 0; n <= left; ++n) {
+        c[i] = n;
+        visit(i + 1, left - n, probability * powl(s.p[i], n) / tgammal(n + 1));
+      }
+      return;
+    }
+    c[i] = left;
+    probability *= powl(s.p[i], left) / tgammal(left + 1);
+    std::vector<Real> a(s.K), moment(s.K);
+    Real self = s.masked ? 0 : expl(s.q[s.query]), z = self, square = 0, mean = 0;
+    for (int64_t n = 0; n < s.K; ++n) z += a[n] = c[n] * expl(s.q[n]);
+    self /= z;
+    for (Real& weight : a) weight /= z;
+    for (int64_t m = 0; m < s.K; ++m)
+      for (int64_t n = 0; n < s.K; ++n)
+        moment[m] += (s.moments.empty() ? Real(m == n) : Real(s.moments[m * s.K + n])) * (a[n] - (n == s.query));
+    for (int64_t m = 0; m < s.K; ++m) square += (a[m] - (m == s.query)) * moment[m], mean += a[m] * moment[m];
+    exact.loss += probability * square / 2;
+    for (int64_t n = 0; n < s.K; ++n) {
+      exact.descent[n] -= probability * a[n] * (moment[n] - mean);
+      exact.attention[n] += probability * a[n];
+    }
+    exact.descent[s.query] += probability * self * mean;
+  };
+  visit(0, s.N, tgammal(s.N + 1));
+  return exact;
+}
+
+TEST(FeatureColumn, EqualsEnumeration) {
+  for (const bool general : {false, true})
+    for (const bool masked : {true, false})
+      for (uint64_t number = 0; number < 20; ++number) {
+        const System s = random_system(number, masked, general);
+        const Exact exact = enumerate(s);
+        const FeaturePopulation population(law_of(s), kernels::Map::softmax, *kernels::select(nullptr)->f64, true);
+        const ColumnValue value = population.column(s.query, s.q);
+        const auto where = ::testing::Message() << "system " << number << (masked ? " masked" : " unmasked") << (general ? " general" : "");
+        EXPECT_NEAR(value.loss, exact.loss, 1e-13 * static_cast<double>(exact.loss)) << where;
+        double largest = 0;
+        for (Real d : exact.descent) largest = std::max(largest, std::abs(static_cast<double>(d)));
+        for (int64_t n = 0; n < s.K; ++n) {
+          EXPECT_NEAR(value.descent[n], exact.descent[n], 1e-13 * largest) << where;
+          if (exact.loss > 1e-12 && std::abs(exact.descent[n]) > 1e-12 * largest) {
+            EXPECT_NEAR(value.descent[n] / static_cast<double>(exact.descent[n]), 1.0, 1e-10) << where;
+          }
+          EXPECT_NEAR(value.attention[n], exact.attention[n], 1e-13) << where;
+        }
+      }
+}
+
+// Exchangeable features merged, against every feature for itself.
+TEST(FeatureColumn, GroupsEqualFeaturesOneByOne) {
+  for (const char* line : {"features=12 prompt_length=30", "features=12 prompt_length=30 dominant=0.4", "features=9 prompt_length=inf dominant=0.3",
+                           "features=5 prompt_length=7 mask=no second_moments=2,1,1,1,1,1,2,1,1,1,1,1,2,1,1,1,1,1,2,1,1,1,1,1,2"}) {
+    const auto task = convergence_task(line);
+    const FeatureLaw& law = *task->features();
+    const auto& table = *kernels::select(nullptr)->f64;
+    FeaturePopulation tied(law, kernels::Map::softmax, table, true), free(law, kernels::Map::softmax, table, false);
+    EXPECT_LT(tied.variables(), free.variables());
+    std::vector<double> x(tied.variables()), Q(law.features * law.features), y(free.variables()), gx(x.size()), gy(y.size()), G(Q.size()), H(Q.size());
+    for (size_t i = 0; i < x.size(); ++i) x[i] = 0.3 * static_cast<double>(i) - 0.5;
+    tied.scatter(x.data(), Q.data(), law.features);
+    std::vector<double> back(x.size());
+    EXPECT_TRUE(tied.gather(Q.data(), law.features, back.data()));
+    EXPECT_EQ(back, x);
+    free.gather(Q.data(), law.features, y.data());
+    const Team team(1);
+    EXPECT_NEAR(tied.loss_and_gradient(x.data(), gx.data(), team), free.loss_and_gradient(y.data(), gy.data(), team), 1e-14) << line;
+    tied.scatter(gx.data(), G.data(), law.features), free.scatter(gy.data(), H.data(), law.features);
+    for (size_t i = 0; i < G.size(); ++i) EXPECT_NEAR(G[i], H[i], 1e-14) << line;
+  }
+}
+
+// Prompts of the task through the literal model, labels drawn: |z| < 4.
+TEST(FeatureColumn, AgreesWithMonteCarlo) {
+  constexpr int64_t count = 100000, K = 6;
+  for (const char* line : {"features=6 prompt_length=40 dominant=0.3", "features=6 prompt_length=15 mask=no feature_law=zipf", "features=6 prompt_length=20 attention=linear",
+                           "features=6 prompt_length=20 attention=relu dominant=0.4"}) {
+    const auto task = convergence_task(line);
+    const auto model = model_of(*task, std::string(line).find("attention=") == std::string::npos ? "attention=softmax"
+                                                                                           : std::string(line).find("relu") == std::string::npos ? "attention=linear" : "attention=relu");
+    Random random(5, Purpose::weights, 0);
+    for (double& q : model->mutable_parameters()) q = random.normal();
+    const kernels::Map map = model->settings().is("attention", "softmax") ? kernels::Map::softmax : model->settings().is("attention", "linear") ? kernels::Map::linear : kernels::Map::relu;
+    FeaturePopulation population(*task->features(), map, *kernels::select(nullptr)->f64, false);
+    std::vector<double> x(population.variables()), slopes(x.size()), gradient(K * K);
+    population.gather(model->parameters().data(), K, x.data());
+    const Team team(1);
+    const double loss = population.loss_and_gradient(x.data(), slopes.data(), team);
+    population.scatter(slopes.data(), gradient.data(), K);
+    // Batches of 500 prompts: their means are nearly normal.
+    constexpr int64_t batch = 500, batches = count / batch;
+    std::vector<double> sum(K * K + 1), squares(K * K + 1), one(K * K);
+    for (int64_t b = 0; b < batches; ++b) {
+      Prompts prompts;
+      task->sample(Split::train, 9, b * batch, batch, prompts);
+      const double value = model->loss_and_gradient(*model->compile(prompts, {}, team), team, one.data(), false).loss;
+      for (int64_t i = 0; i <= K * K; ++i) {
+        const double d = i < K * K ? one[i] - gradient[i] : value - loss;
+        sum[i] += d, squares[i] += d * d;
+      }
+    }
+    for (int64_t i = 0; i <= K * K; ++i) {
+      const double mean = sum[i] / batches, spread = std::sqrt((squares[i] / batches - mean * mean) / (batches - 1));
+      EXPECT_LT(std::abs(mean), 4 * spread + 1e-15) << line << ", entry " << i;
+    }
+  }
+}
+
+// Near the floor L_k is a small sum of small terms: against the sum over c ~ Bin(N, p_k), term by term positive.
+TEST(FeatureColumn, NothingCancelsNearTheFloor) {
+  const int64_t N = 400, K = 20;
+  FeatureColumn column;
+  column.length = N, column.probability = {1.0 / K, 1.0 / K}, column.multiplicity = {1, K - 1};
+  ColumnIntegral integral(*kernels::select(nullptr)->f64);
+  for (const double A : {5.0, 12.0, 20.0, 40.0, 80.0}) {
+    ColumnValue value;
+    integral.evaluate(column, std::vector<double>{A, -A / (K - 1)}, false, value);
+    const Real p = column.probability[0], a = expl(A), b = expl(-A / (K - 1)), rho2 = 1.0L / (K - 1);
+    Real loss = 0, alpha = 0;
+    for (int64_t c = 0; c <= N; ++c) {
+      const Real weight = expl(lgammal(N + 1) - lgammal(c + 1) - lgammal(N - c + 1) + c * logl(p) + (N - c) * log1pl(-p));
+      const Real M = N - c, z = c * a + M * b, bracket = (M * b / z) * (M * b / z) + b * b * (M * (M - 1) * rho2 + M) / (z * z);
+      loss += weight * bracket / 2, alpha += weight * (c * a / z) * bracket;
+    }
+    EXPECT_NEAR(value.loss / static_cast<double>(loss), 1.0, 1e-12) << A;
+    EXPECT_NEAR(value.descent[0] / static_cast<double>(alpha), 1.0, 1e-12) << A;
+  }
+}
+
+double cpu_seconds() {
+  timespec t;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
+
+// The least of several interleaved repetitions.
+TEST(FeatureColumn, CostDoesNotDependOnTheLength) {
+  const auto& table = *kernels::select(nullptr)->f64;
+  const Team team(1);
+  std::vector<FeaturePopulation> forms;
+  for (const char* line : {"features=30 feature_law=zipf prompt_length=50", "features=30 feature_law=zipf prompt_length=1000000"})
+    forms.emplace_back(*convergence_task(line)->features(), kernels::Map::softmax, table, false);
+  std::vector<double> x(forms[0].variables()), gradient(x.size());
+  Random random(1, Purpose::weights, 0);
+  for (double& q : x) q = random.normal();
+  double least[2] = {1e9, 1e9};
+  for (int repetition = 0; repetition < 15; ++repetition)
+    for (int i = 0; i < 2; ++i) {
+      const double start = cpu_seconds();
+      for (int turn = 0; turn < 3; ++turn) forms[i].loss_and_gradient(x.data(), gradient.data(), team);
+      least[i] = std::min(least[i], cpu_seconds() - start);
+    }
+  EXPECT_LT(std::max(least[0], least[1]) / std::min(least[0], least[1]), 1.3);
+  FeaturePopulation large(*convergence_task("features=200 feature_law=zipf prompt_length=1000")->features(), kernels::Map::softmax, table, false);
+  x.resize(large.variables()), gradient.resize(x.size());
+  for (double& q : x) q = random.normal();
+  double whole = 1e9;
+  for (int repetition = 0; repetition < 5; ++repetition) {
+    const double start = cpu_seconds();
+    large.loss_and_gradient(x.data(), gradient.data(), team);
+    whole = std::min(whole, cpu_seconds() - start);
+  }
+  RecordProperty("k200_milliseconds", std::to_string(1e3 * whole));
+  std::printf("K = 200, no exchangeability: one gradient in %.1f ms on one core\n", 1e3 * whole);
+}
+
+// Floors of equal features in closed form; between their bounds for a rare one; by enumeration of a small unmasked system.
+TEST(FeatureFloor, ClosedForms) {
+  for (const int64_t N : {1, 2, 50, 400}) {
+    const auto task = convergence_task("features=20 prompt_length=" + std::to_string(N));
+    const double K = 20, want = 0.5 * std::pow(1 - 1 / K, N) * (1 + 1 / (K - 1) + (1 - 1 / (K - 1)) / static_cast<double>(N));
+    EXPECT_NEAR(infimum_of(*task->features(), kernels::Map::softmax, 3) / want, 1.0, 1e-11) << N;
+  }
+  const auto rare = convergence_task("features=20 dominant=0.5 prompt_length=100");
+  const double r = 0.5 / 19, least = 0.5 * std::pow(1 - r, 100), floor = infimum_of(*rare->features(), kernels::Map::softmax, 7);
+  EXPECT_GT(floor, least);
+  EXPECT_LT(floor, 1.08 * least);
+  // No logits do better: far along A, around and away from the minimum in B_1.
+  const FeaturePopulation population(*rare->features(), kernels::Map::softmax, *kernels::select(nullptr)->f64, true);
+  double best = 1;
+  for (double B = -6; B <= 0; B += 0.01) {
+    std::vector<double> q(20, 0.0);
+    q[7] = 60, q[0] = B;
+    best = std::min(best, population.column(7, q).loss);
+  }
+  EXPECT_NEAR(best / floor, 1.0, 1e-5);
+  EXPECT_GE(best, floor * (1 - 1e-12));
+  const auto unmasked = convergence_task("features=4 prompt_length=9 mask=no");
+  double want = 0;
+  for (int c = 0; c <= 9; ++c) want += 0.5 * std::exp(std::lgamma(10) - std::lgamma(c + 1) - std::lgamma(10 - c)) * std::pow(0.25, c) * std::pow(0.75, 9 - c) / ((c + 1) * (c + 1));
+  EXPECT_NEAR(infimum_of(*unmasked->features(), kernels::Map::softmax, 0), want, 1e-14);
+}
+
+}  // namespace
+}  // namespace lamina::tests
