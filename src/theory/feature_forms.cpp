@@ -26,6 +26,16 @@ bool balanced(const FeatureLaw& law) {
   return true;
 }
 
+// Feature 0 among others that are alike.
+bool one_apart(const FeatureLaw& law) {
+  for (int64_t k = 2; k < law.features; ++k)
+    if (law.probability[k] != law.probability[1]) return false;
+  return true;
+}
+
+// L_k of the flow at attention a.
+double flow_loss(double K, double a) { return 0.5 * (1 - a) * (1 - a) * K / (K - 1); }
+
 }  // namespace
 
 double flow_integral(double a) {
@@ -41,10 +51,10 @@ double flow_time(double K, double p, double attention) {
 double flow_time_to_loss(double K, double p, double eps) { return flow_time(K, p, 1 - std::sqrt(2 * eps * (K - 1) / K)); }
 
 // Newton's method in the log-odds z of a, where F rises by 1 / (a (1-a)^2) per unit, inside a bracket that halves.
-double flow_attention(double K, double p, double time) {
-  const double ratio = K / (K - 1), want = flow_integral(p) + p * ratio * ratio * time;
+double flow_attention(double K, double p, double time, double start) {
+  const double ratio = K / (K - 1), want = flow_integral(start) + p * ratio * ratio * time;
   const auto attention = [](double z) { return 1 / (1 + exp(-z)); };
-  double low = log(p / (1 - p)), high = low + 1, z = low;
+  double low = log(start / (1 - start)), high = low + 1, z = low;
   while (flow_integral(attention(high)) < want && high < 30) high += high - low;
   for (int iteration = 0; iteration < 200; ++iteration) {
     const double a = attention(z), error = flow_integral(a) - want;
@@ -60,14 +70,17 @@ double flow_attention(double K, double p, double time) {
 bool has_prediction(const FeatureLaw& law) { return law.masked && law.moments.empty(); }
 
 const char* feature_prediction(const FeatureLaw& law) {
+  if (!balanced(law) && one_apart(law)) return "gradient flow from Q = 0 for infinite prompts, of the rare features after their blow-up, many features";
   return balanced(law) ? "loss of gradient flow from Q = 0 for infinite prompts" : "K / (4 eta t), to which the loss tends for infinite prompts";
 }
 
 double predicted_excess(const FeatureLaw& law, double time) {
   const double K = static_cast<double>(law.features);
-  if (balanced(law)) {
-    const double rest = 1 - flow_attention(K, 1 / K, time);
-    return 0.5 * rest * rest * K / (K - 1);
+  if (balanced(law)) return flow_loss(K, flow_attention(K, 1 / K, time, 1 / K));
+  if (one_apart(law)) {
+    const double p = law.probability[0], rare = law.probability[1], blow_up = K * K / (1 - p);
+    if (time < blow_up || p < rare) return undefined;
+    return p * flow_loss(K, flow_attention(K, p, time, p)) + (1 - p) * flow_loss(K, flow_attention(K, rare, time - blow_up, 0.5));
   }
   const double late = K / (4 * time);
   return late < 0.125 ? late : undefined;
@@ -115,9 +128,8 @@ double positive(const char* name, double value) {
 
 // Feature 0 among others that are alike: what the closed flow is about.
 double first_of_alike(const FeatureLaw& law) {
-  for (int64_t k = 2; k < law.features; ++k)
-    if (law.probability[k] != law.probability[1])
-      fail(LAMINA_E_UNSUPPORTED, "feature_law is one with unequal features besides feature 0, must be balanced or dominant for a closed flow");
+  if (!one_apart(law))
+    fail(LAMINA_E_UNSUPPORTED, "feature_law is one with unequal features besides feature 0, must be balanced or dominant for a closed flow");
   if (!law.moments.empty()) fail(LAMINA_E_UNSUPPORTED, "second_moments is given, must be empty for a closed flow");
   return law.probability[0];
 }
@@ -207,7 +219,8 @@ constexpr std::array rows{
               [](const Task* task, Arguments in, Results out) {
                 const FeatureLaw& law = law_of(task);
                 if (!(in[0] >= 0)) fail_argument("eta t", in[0], ">= 0");
-                out[0] = flow_attention(static_cast<double>(law.features), first_of_alike(law), in[0]);
+                const double p = first_of_alike(law);
+                out[0] = flow_attention(static_cast<double>(law.features), p, in[0], p);
               }},
     TheoryRow{"late_time", "The limit of eta t at which the loss of query k is eps, as eps falls: 1 / (4 p_k eps).", "k, eps -> eta t", feature_task, 2, 1,
               [](const Task* task, Arguments in, Results out) {
