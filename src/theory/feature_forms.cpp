@@ -191,7 +191,7 @@ constexpr std::array rows{
                   for (int64_t n = 0; n < law.features; ++n) out[n * law.dimension + k] = column.attention[n];
                 }
               }},
-    TheoryRow{"phase", "The phase of query k: 1 suppression, 2 switching of leadership, 3 growth, 4 convergence.", "k, Q -> phase", feature_task, -1, 1,
+    TheoryRow{"phase_of_query", "The phase of query k: 1 suppression, 2 switching of leadership, 3 growth, 4 convergence.", "k, Q -> phase", feature_task, -1, 1,
               [](const Task* task, Arguments in, Results out) {
                 const FeatureLaw& law = law_of(task);
                 if (in.empty()) fail_argument("argument_count", 0, "1 + dimension^2");
