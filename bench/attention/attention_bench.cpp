@@ -1,9 +1,13 @@
-// How fast attention is on one core: forward, and forward and backward, as GFLOP/s and as a share of the peak of fused
-// multiply-adds measured in the same run. Flops as usual: forward 4 B H N^2 D, with backward 14 B H N^2 D; half when causal.
+// How fast attention is: forward, and forward and backward, by map, mask, type, instruction set and threads. Beside each time stand
+// GFLOP/s (forward 4 B H N^2 D flops, with backward 14 B H N^2 D; half when causal), the peak of fused multiply-adds measured between
+// the repetitions of the same benchmark, and the share of it. Memory: how far the resident set rises above the arrays.
+// Names: type/map[_causal]/direction/instruction set/threads/B/H/N/D; --benchmark_filter takes a regular expression of them.
 #include <benchmark/benchmark.h>
 
-#include <ctime>
+#include <algorithm>
+#include <fstream>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "lamina/lamina.h"
@@ -11,93 +15,169 @@
 
 namespace {
 
-// Of one thread's own time where one thread works, so that a busy machine disturbs little; else of the wall.
+struct Case {
+  int64_t B, H, N, D;
+  int32_t element = LAMINA_F32, map = LAMINA_SOFTMAX;
+  bool causal = false, backward = false;
+  int32_t threads = 1;
+  const char* isa = "avx512";
+
+  double flops() const { return (backward ? 14.0 : 4.0) * (causal ? 0.5 : 1) * static_cast<double>(B * H * N * N * D); }
+  size_t bytes() const { return static_cast<size_t>(B * H * N * D) * (element == LAMINA_F64 ? 8 : 4); }
+  std::string name() const {
+    const char* maps[] = {"softmax", "linear", "relu"};
+    std::string text = element == LAMINA_F64 ? "f64/" : "f32/";
+    text += std::string(maps[map - 1]) + (causal ? "_causal/" : "/") + (backward ? "both/" : "forward/") + isa;
+    for (int64_t number : {int64_t{threads}, B, H, N, D}) text += "/" + std::to_string(number);
+    return text;
+  }
+};
+
+// Of the thread's own time where one thread works, so that a busy machine disturbs little; else of the wall.
 double seconds(bool own) {
   timespec now;
   clock_gettime(own ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &now);
   return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
 }
 
-template <class T>
-void measure(benchmark::State& state, int32_t map, int32_t causal, bool with_backward, int32_t threads) {
-  const int64_t B = state.range(0), H = state.range(1), N = state.range(2), D = state.range(3);
-  lamina_attention_spec spec;
-  lamina_attention_spec_init(&spec, sizeof spec);
-  spec.element = sizeof(T) == 4 ? LAMINA_F32 : LAMINA_F64;
-  spec.map = map, spec.causal = causal, spec.threads = threads;
-  spec.batch = B, spec.heads = H, spec.queries = spec.keys = N, spec.width = D;
-  lamina_attention* plan = nullptr;
-  if (lamina_attention_create(&spec, &plan) != LAMINA_OK) {
-    state.SkipWithError(lamina_last_error());
-    return;
+size_t resident_peak() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);)
+    if (line.rfind("VmHWM:", 0) == 0) return std::stoull(line.substr(6)) * 1024;
+  return 0;
+}
+
+// A plan with arrays and a workspace of the caller's, all of whose pages have been touched.
+class Call {
+ public:
+  explicit Call(const Case& c) : case_(c) {
+    lamina_attention_spec spec;
+    lamina_attention_spec_init(&spec, sizeof spec);
+    spec.element = c.element, spec.map = c.map, spec.threads = c.threads, spec.isa = c.isa;
+    spec.causal = c.causal ? LAMINA_CAUSAL_TOP_LEFT : LAMINA_CAUSAL_NONE;
+    spec.batch = c.B, spec.heads = c.H, spec.queries = spec.keys = c.N, spec.width = c.D;
+    status_ = lamina_attention_create(&spec, &plan_);
+    if (status_ != LAMINA_OK) return;
+    lamina_attention_workspace(plan_, LAMINA_FORWARD, &room_[0]);
+    if (c.backward) lamina_attention_workspace(plan_, LAMINA_BACKWARD, &room_[1]);
+    workspace_.resize(std::max(room_[0], room_[1]) + 64);
+    lamina_attention_arrays_init(&arrays_, sizeof arrays_);
+    lamina_input* inputs[] = {&arrays_.q, &arrays_.k, &arrays_.v, &arrays_.d_o};
+    lamina_output* outputs[] = {&arrays_.o, &arrays_.d_q, &arrays_.d_k, &arrays_.d_v};
+    std::mt19937 engine(1);
+    for (int i = 0; i < (c.backward ? 4 : 3); ++i) *inputs[i] = {random(engine), {c.H * c.N * c.D, c.N * c.D, c.D, 1}};
+    for (int i = 0; i < (c.backward ? 4 : 1); ++i) *outputs[i] = {fresh(), {c.H * c.N * c.D, c.N * c.D, c.D, 1}};
+  }
+  ~Call() { lamina_attention_free(plan_); }
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+
+  bool run() {
+    char* room = workspace_.data() + (64 - reinterpret_cast<uintptr_t>(workspace_.data()) % 64) % 64;
+    if (status_ == LAMINA_OK) status_ = lamina_attention_forward(plan_, &arrays_, room, room_[0]);
+    if (status_ == LAMINA_OK && case_.backward) status_ = lamina_attention_backward(plan_, &arrays_, room, room_[1]);
+    return status_ == LAMINA_OK;
+  }
+  size_t array_bytes() const { return memory_.size() * case_.bytes(); }
+  size_t workspace_bytes() const { return std::max(room_[0], room_[1]); }
+
+ private:
+  void* fresh() { return memory_.emplace_back(case_.bytes()).data(); }
+  void* random(std::mt19937& engine) {
+    std::normal_distribution<double> normal;
+    void* data = fresh();
+    for (int64_t i = 0; i < case_.B * case_.H * case_.N * case_.D; ++i)
+      if (case_.element == LAMINA_F64)
+        static_cast<double*>(data)[i] = normal(engine);
+      else
+        static_cast<float*>(data)[i] = static_cast<float>(normal(engine));
+    return data;
   }
 
-  const size_t count = static_cast<size_t>(B * H * N * D);
-  std::mt19937 engine(1);
-  std::normal_distribution<double> normal;
-  std::vector<std::vector<T>> memory(8, std::vector<T>(count));
-  for (int k = 0; k < 4; ++k)
-    for (auto& x : memory[k]) x = static_cast<T>(normal(engine));
-  lamina_attention_arrays arrays;
-  lamina_attention_arrays_init(&arrays, sizeof arrays);
-  lamina_input* inputs[] = {&arrays.q, &arrays.k, &arrays.v, &arrays.d_o};
-  lamina_output* outputs[] = {&arrays.o, &arrays.d_q, &arrays.d_k, &arrays.d_v};
-  for (int k = 0; k < 4; ++k) {
-    *inputs[k] = {memory[k].data(), {H * N * D, N * D, D, 1}};
-    *outputs[k] = {memory[4 + k].data(), {H * N * D, N * D, D, 1}};
-  }
-  size_t bytes[2];
-  lamina_attention_workspace(plan, LAMINA_FORWARD, &bytes[0]);
-  lamina_attention_workspace(plan, LAMINA_BACKWARD, &bytes[1]);
-  std::vector<char> room(std::max(bytes[0], bytes[1]) + 64);
-  char* workspace = room.data() + (64 - reinterpret_cast<uintptr_t>(room.data()) % 64) % 64;
+  Case case_;
+  lamina_attention* plan_ = nullptr;
+  lamina_status status_;
+  size_t room_[2] = {0, 0};
+  lamina_attention_arrays arrays_;
+  std::vector<std::vector<char>> memory_;
+  std::vector<char> workspace_;
+};
 
-  double best = 1e30;
+// The median over short bursts of time and of share; the peak is measured before every burst, because clocks and load vary.
+void measure(benchmark::State& state, const Case& c) {
+  const size_t before = resident_peak();
+  Call call(c);
+  if (c.N < 65536 && !call.run()) return state.SkipWithError(lamina_last_error());
+  constexpr double burst = 2e-3;
+  std::vector<double> times, shares, peaks;
+  double next_burst = 0, most = 0;
   for (auto _ : state) {
-    const double start = seconds(threads == 1);
-    lamina_status status = lamina_attention_forward(plan, &arrays, workspace, bytes[0]);
-    if (with_backward && status == LAMINA_OK) status = lamina_attention_backward(plan, &arrays, workspace, bytes[1]);
-    best = std::min(best, seconds(threads == 1) - start);
-    if (status != LAMINA_OK) {
-      state.SkipWithError(lamina_last_error());
-      break;
+    const bool own = c.threads == 1;
+    double start = seconds(own);
+    if (start >= next_burst) {
+      state.PauseTiming();
+      most = c.threads * peak::rate(c.isa, c.element == LAMINA_F64, 2);
+      state.ResumeTiming();
+      start = seconds(own);
+      next_burst = start + 5 * burst;
     }
+    int64_t calls = 0;
+    double elapsed = 0;
+    for (int64_t step = 1; elapsed < burst; step = std::max<int64_t>(1, calls)) {  // one call here is one iteration or a small batch
+      for (int64_t i = 0; i < step; ++i)
+        if (!call.run()) return state.SkipWithError(lamina_last_error());
+      calls += step;
+      elapsed = seconds(own) - start;
+    }
+    times.push_back(elapsed / static_cast<double>(calls));
+    peaks.push_back(most);
+    if (most > 0) shares.push_back(c.flops() / times.back() / most);
+    state.SetIterationTime(times.back());
   }
-  const double flops = (with_backward ? 14.0 : 4.0) * (causal ? 0.5 : 1) * static_cast<double>(B * H * N * N * D);
-  const double most = peak::rate(lamina_attention_isa(plan), sizeof(T) == 8);
-  state.counters["best_us"] = best * 1e6;
-  state.counters["GFLOPS"] = flops / best * 1e-9;
-  if (most > 0) state.counters["share_of_peak"] = flops / best / most;
-  state.SetLabel(lamina_attention_isa(plan));
-  lamina_attention_free(plan);
+  auto median = [](std::vector<double>& values) {
+    std::nth_element(values.begin(), values.begin() + static_cast<int64_t>(values.size() / 2), values.end());
+    return values[values.size() / 2];
+  };
+  const double typical = median(times);
+  state.counters["call_us"] = typical * 1e6;
+  state.counters["GFLOPS"] = c.flops() / typical * 1e-9;
+  if (!shares.empty()) {
+    state.counters["peak_GFLOPS"] = median(peaks) * 1e-9;
+    state.counters["share_of_peak"] = median(shares);
+  }
+  state.counters["workspace_bytes"] = static_cast<double>(call.workspace_bytes());
+  if (c.N >= 65536)  // meaningful where this call is the largest of the run: a process of its own
+    state.counters["MB_above_arrays"] =
+        (static_cast<double>(resident_peak() - before) - static_cast<double>(call.array_bytes())) / 1048576.0;
 }
 
-void f32(benchmark::State& state, int32_t map, int32_t causal, bool with_backward, int32_t threads) {
-  measure<float>(state, map, causal, with_backward, threads);
+std::vector<Case> cases() {
+  const std::vector<Case> shapes = {{1, 8, 512, 64},   {1, 8, 1024, 64},   {1, 8, 2048, 64}, {1, 8, 4096, 64},   {1, 1, 8192, 64},
+                                    {1, 16, 1024, 128}, {4, 8, 128, 64},   {64, 4, 64, 32},  {1024, 1, 32, 16}, {4096, 1, 16, 8}};
+  std::vector<Case> all;
+  auto add = [&](Case c, int32_t element, int32_t map, bool causal, bool backward, int32_t threads, const char* isa) {
+    c.element = element, c.map = map, c.causal = causal, c.backward = backward, c.threads = threads, c.isa = isa;
+    all.push_back(c);
+  };
+  for (int32_t element : {LAMINA_F32, LAMINA_F64})
+    for (int32_t map : {LAMINA_SOFTMAX, LAMINA_LINEAR, LAMINA_RELU})
+      for (bool causal : {false, true})
+        for (bool backward : {false, true})
+          for (const Case& shape : shapes)
+            for (const char* isa : {"avx512", "avx2"})
+              for (int32_t threads : {1, 2}) add(shape, element, map, causal, backward, threads, isa);
+  for (bool backward : {false, true}) add({1, 1, 8, 8}, LAMINA_F32, LAMINA_SOFTMAX, false, backward, 1, "avx512");
+  add({1, 1, 65536, 64}, LAMINA_F32, LAMINA_SOFTMAX, false, true, 2, "avx512");
+  return all;
 }
-void f64(benchmark::State& state, int32_t map, int32_t causal, bool with_backward, int32_t threads) {
-  measure<double>(state, map, causal, with_backward, threads);
-}
-
-void shapes(benchmark::internal::Benchmark* b) {
-  b->Args({1, 8, 512, 64})
-      ->Args({1, 8, 2048, 64})
-      ->Args({4, 8, 128, 64})
-      ->Args({64, 4, 64, 32})
-      ->Args({1024, 1, 32, 16})
-      ->Args({4096, 1, 16, 8});
-  b->Args({1, 1, 8, 8})->Unit(benchmark::kMicrosecond);
-}
-BENCHMARK_CAPTURE(f32, softmax_forward, LAMINA_SOFTMAX, LAMINA_CAUSAL_NONE, false, 1)->Apply(shapes);
-BENCHMARK_CAPTURE(f32, softmax_both, LAMINA_SOFTMAX, LAMINA_CAUSAL_NONE, true, 1)->Apply(shapes);
-BENCHMARK_CAPTURE(f32, softmax_causal_forward, LAMINA_SOFTMAX, LAMINA_CAUSAL_TOP_LEFT, false, 1)->Apply(shapes);
-BENCHMARK_CAPTURE(f32, softmax_causal_both, LAMINA_SOFTMAX, LAMINA_CAUSAL_TOP_LEFT, true, 1)->Apply(shapes);
-BENCHMARK_CAPTURE(f32, linear_both, LAMINA_LINEAR, LAMINA_CAUSAL_NONE, true, 1)->Apply(shapes);
-BENCHMARK_CAPTURE(f32, relu_both, LAMINA_RELU, LAMINA_CAUSAL_NONE, true, 1)->Apply(shapes);
-BENCHMARK_CAPTURE(f64, softmax_forward, LAMINA_SOFTMAX, LAMINA_CAUSAL_NONE, false, 1)->Apply(shapes);
-BENCHMARK_CAPTURE(f64, softmax_both, LAMINA_SOFTMAX, LAMINA_CAUSAL_NONE, true, 1)->Apply(shapes);
-BENCHMARK_CAPTURE(f32, softmax_both_all_threads, LAMINA_SOFTMAX, LAMINA_CAUSAL_NONE, true, 0)->Apply(shapes);
 
 }  // namespace
 
-BENCHMARK_MAIN();
+int main(int argc, char** argv) {
+  for (const Case& c : cases())
+    benchmark::RegisterBenchmark(c.name().c_str(), measure, c)->UseManualTime()->Unit(benchmark::kMicrosecond)->Iterations(
+        c.N >= 65536 ? 1 : c.flops() > 1e10 ? 3 : 15);
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  benchmark::RunSpecifiedBenchmarks();
+}

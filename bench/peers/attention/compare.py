@@ -104,6 +104,22 @@ def measure(row, servers, inputs):
     return {"row": row, "failed": failed, "first": first, "seconds": seconds, "peak": peak}
 
 
+def measure_memory(row, servers, inputs):
+    """How far a fresh process's resident set rises above its arrays (4 inputs, 4 outputs) in one call."""
+    inputs.write(row)
+    server = servers.start("lamina", row.threads, row.isa)
+    try:
+        before = int(server.ask("memory all"))
+        call = Prepared(server, row, "", row.threads)
+        arrays = 8 * int(np.prod(row.shape)) * (8 if row.element == "f64" else 4)
+        above = int(server.ask("memory all")) - before - arrays
+    except Failed as why:
+        return {"row": row, "failed": {"lamina": str(why)}, "met": None}
+    finally:
+        server.close()
+    return {"row": row, "failed": {}, "memory_above": above, "seconds": {"lamina": [call.first]}, "met": above <= row.memory}
+
+
 def judge(found):
     """The measured figures of a row and whether its goals are met."""
     row = found["row"]
@@ -138,6 +154,11 @@ def line(judged):
     cells = [row.group, ", ".join(map(str, row.shape)), row.map + (", causal" if row.causal else ""),
              ("forward" if row.direction == "forward" else "forward + backward") + (", Python" if row.against == "python" else ""),
              row.element + (" AVX2" if row.isa == "avx2" else ""), str(row.threads)]
+    if "memory_above" in judged:
+        rate = row.flops / judged["seconds"]["lamina"][0] * 1e-9
+        cells += [f"{rate:.1f}", "", "memory above inputs and outputs", f"{judged['memory_above'] / 2 ** 20:.1f} MB", "",
+                  f"{row.memory / 2 ** 20:.0f} MB", "yes" if judged["met"] else "no"]
+        return "| " + " | ".join(cells) + " |"
     failed = "; ".join(f"{name} failed: {why}" for name, why in judged["failed"].items())
     if "shares" not in judged:
         return "| " + " | ".join([*cells, failed, *[""] * 6]) + " |"
@@ -179,7 +200,7 @@ def main():
     print(HEAD, flush=True)
     try:
         for row in chosen:
-            judged = judge(measure(row, servers, inputs))
+            judged = measure_memory(row, servers, inputs) if row.memory else judge(measure(row, servers, inputs))
             lines.append(line(judged))
             print(lines[-1], flush=True)
             records.append(record(judged))

@@ -26,6 +26,7 @@ class Row:
     pytorch: Optional[float] = None     # against PyTorch
     share: Optional[float] = None       # of the peak
     seconds: Optional[float] = None     # a call, at most
+    memory: Optional[float] = None      # bytes of resident memory above inputs and outputs, at most
     against: str = "peers"              # or "itself": lamina on one thread; "python": the binding
 
     @property
@@ -85,6 +86,7 @@ def rest():
     yield Row("E10", ONE, seconds=0.15e-6)
     yield Row("E10", ONE, direction="both", seconds=0.4e-6)
     yield Row("E10", ONE, seconds=1e-6, against="python")
+    yield Row("E18", (1, 1, 65536, 64), direction="both", threads=2, memory=64 * 2 ** 20)
     for s in ((1, 8, 1024, 64), (1, 1, 8192, 64), *MEDIUM, *SMALL):
         for direction in ("forward", "both"):
             for causal in (False, True):
