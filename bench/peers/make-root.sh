@@ -6,7 +6,8 @@ set -eu
 
 root=${1:?usage: make-root.sh ROOT}
 packages="python3-torch python3-numpy python3-dev libtorch-dev libsleef-dev libsleef3 g++ util-linux
-  libopenblas0-openmp libopenblas0-pthread libopenblas0-serial libdnnl-dev libggml-dev python3-onnxruntime python3-onnx"
+  libopenblas0-openmp libopenblas0-pthread libopenblas0-serial libdnnl-dev libggml-dev python3-onnxruntime python3-onnx
+  libtcmalloc-minimal4t64"
 
 if ! command -v debootstrap >/dev/null; then
   apt-get update -qq

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Attention beside PyTorch, oneDNN, ONNX Runtime and ggml on the same inputs, in one interleaved run: a table of ratios.
 
-usage: compare.py ROOT BUILD [--quick | --all] [--groups E1 E4 ...] [--json FILE] [--markdown FILE]
+usage: compare.py ROOT BUILD [--quick | --all] [--groups E1 E4 ...] [--json FILE] [--readme FILE]
 ROOT is a folder of make-root.sh, BUILD a build folder (meson setup; ninja). As root, for chroot. A row goes: every competitor
 prepares the call and runs it once; outputs are compared with lamina's; the slow settings of a peer leave; then rounds of short
 bursts, every competitor and the peak of fused multiply-adds once a round, in rotating order. A ratio is taken within a round.
@@ -19,10 +19,12 @@ import rows as table
 from servers import Failed, Prepared, Servers
 
 BURST = 0.012      # seconds
-BUDGET = 2.4       # seconds of rounds a row, if the least number of rounds fits
+BUDGET = 1.5       # seconds of rounds a row, if the least number of rounds fits
 ROUNDS = 3, 15     # least and most
 LEAVE = 1.5        # a setting that first takes so many times the fastest peer's time is not timed again
 TOLERANCE = {"f32": 2e-5, "f64": 1e-13}  # of the largest output; in f16 products of keys and values 2e-3
+
+MARKS = "<!-- table: bench/peers/attention/compare.py -->", "<!-- end of table -->"
 
 
 class Inputs:
@@ -181,6 +183,14 @@ def record(judged):
     return {**{key: getattr(row, key) for key in row.__dataclass_fields__}, **judged}
 
 
+def publish(path, lines):
+    with open(path, encoding="ascii") as file:
+        text = file.read()
+    before, after = text.split(MARKS[0])[0], text.split(MARKS[1])[1]
+    with open(path, "w", encoding="ascii") as file:
+        file.write(before + MARKS[0] + "\n" + "\n".join(lines) + "\n" + MARKS[1] + after)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("root")
@@ -190,7 +200,7 @@ def main():
     which.add_argument("--all", action="store_true", help="every shape of every group, more than an hour")
     parser.add_argument("--groups", nargs="+", help="E1, E2, ...")
     parser.add_argument("--json", help="where every round is written")
-    parser.add_argument("--markdown", help="where the table is written, beside standard output")
+    parser.add_argument("--readme", help="a page whose part between the lines of MARKS is replaced by the table")
     arguments = parser.parse_args()
     servers = Servers(os.path.abspath(arguments.root), os.path.abspath(arguments.build))
     inputs = Inputs(servers.outside)
@@ -210,11 +220,11 @@ def main():
     lines.append(f"\n{sum(r['met'] for r in held)} of {len(held)} rows with a goal meet it; "
                  f"{len(records)} rows in {time.monotonic() - begin:.0f} s.")
     print(lines[-1])
-    results = json.dumps({"machine": servers.machine(), "rows": records}, indent=1)
-    for path, text in ((arguments.json, results), (arguments.markdown, "\n".join(lines) + "\n")):
-        if path:
-            with open(path, "w", encoding="ascii") as file:
-                file.write(text)
+    if arguments.json:
+        with open(arguments.json, "w", encoding="ascii") as file:
+            json.dump({"machine": servers.machine(), "rows": records}, file, indent=1)
+    if arguments.readme:
+        publish(arguments.readme, [servers.describe(), "", *lines])
 
 
 if __name__ == "__main__":
