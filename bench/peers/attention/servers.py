@@ -68,7 +68,8 @@ class Prepared:
                             f"element={row.element} direction={row.direction} threads={threads} method={method} isa={server.isa} "
                             f"folder={server.folder}")
         seconds = float(answer.split()[1])
-        self.first = seconds if seconds > 0.1 else min(self.burst(0.005) for _ in range(3))  # the first call touches pages; a long one says enough
+        # The first call touches pages; of a long one it says enough.
+        self.first = seconds if seconds > 0.1 else min(self.burst(0.005) for _ in range(3))
 
     def burst(self, seconds):
         return float(self.server.ask(f"burst {self.slot} {seconds}"))
