@@ -38,7 +38,7 @@
 
 namespace lamina::attention {
 
-enum class Normaliser : int32_t { none = 1, visible = 2, row_sum = 3 };  // as LAMINA_NORMALISE_*
+using kernels::Normaliser;
 
 // Everything about a call but the pointers, every default resolved. Immutable: any number of threads may run it at once.
 class Plan {
@@ -67,6 +67,7 @@ class Plan {
   int64_t chunks() const { return (L_k + key_chunk - 1) / key_chunk; }
   bool keep_tiles;  // backward: all tiles of a block fit the panel, nothing is computed twice
   bool by_head;     // backward: one sweep gives dQ, dK, dV of a key head (else one over blocks, one over chunks)
+  bool by_entry;    // many short sequences: one a lane (short.hpp); what stands above means nothing then
   int slots;        // threads that can work at once: copies of the scratch
 
   const Team& team() const { return *team_; }

@@ -1,6 +1,7 @@
 // Attention backward, the mirror of forward.cpp: P is made again from q, k and bias, block of queries by block, then its
 // adjoints. One sweep per key head where dK and dV of a head fit the cache, else one over blocks (dQ) and one over chunks (dK,
 // dV); each sum has the same order in both, so the bits are the same.
+#include "attention/short.hpp"
 #include "attention/tile.hpp"
 
 namespace lamina::attention {
@@ -340,7 +341,9 @@ template size_t backward_workspace<double>(const Plan&);
 void backward(const Plan& plan, const lamina_attention_arrays& arrays, void* workspace, size_t workspace_bytes) {
   check_backward(plan, arrays, workspace, workspace_bytes);
   const Workspace memory(workspace, plan.workspace(LAMINA_BACKWARD));
-  if (plan.f64)
+  if (plan.by_entry)
+    plan.f64 ? short_backward<double>(plan, arrays, memory.memory()) : short_backward<float>(plan, arrays, memory.memory());
+  else if (plan.f64)
     run<double>(plan, arrays, memory.memory());
   else
     run<float>(plan, arrays, memory.memory());

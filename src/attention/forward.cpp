@@ -2,6 +2,7 @@
 // matrix [L_q, L_k] exists unless it is an output.
 #include <cmath>
 
+#include "attention/short.hpp"
 #include "attention/tile.hpp"
 
 namespace lamina::attention {
@@ -181,7 +182,9 @@ template size_t forward_workspace<double>(const Plan&);
 void forward(const Plan& plan, const lamina_attention_arrays& arrays, void* workspace, size_t workspace_bytes) {
   check_forward(plan, arrays, workspace, workspace_bytes);
   const Workspace memory(workspace, plan.workspace(LAMINA_FORWARD));
-  if (plan.f64)
+  if (plan.by_entry)
+    plan.f64 ? short_forward<double>(plan, arrays, memory.memory()) : short_forward<float>(plan, arrays, memory.memory());
+  else if (plan.f64)
     run<double>(plan, arrays, memory.memory());
   else
     run<float>(plan, arrays, memory.memory());

@@ -4,6 +4,7 @@
 
 #include "attention/attention.hpp"
 #include "attention/scratch.hpp"
+#include "attention/short.hpp"
 #include "attention/tile.hpp"
 #include "base/error.hpp"
 
@@ -121,9 +122,16 @@ Plan::Plan(const lamina_attention_spec& spec) {
   const bool serial = spec.threads == 1 || products < parallel_products;
   team_ = std::make_unique<Team>(serial ? 1 : spec.threads);
   by_head = fits(sums_bytes, d + d_v) && (serial || n * H_kv >= 2 * team_->threads());
+  by_entry = is_short(*this);
   const int64_t items = std::max(n * H * blocks(), n * H_kv * chunks());
   slots = static_cast<int>(std::clamp<int64_t>(items, 1, team_->threads()));
 
+  if (by_entry) {
+    for (const int32_t direction : {LAMINA_FORWARD, LAMINA_BACKWARD})
+      (direction == LAMINA_FORWARD ? forward_bytes_ : backward_bytes_) =
+          f64 ? short_workspace<double>(*this, direction) : short_workspace<float>(*this, direction);
+    return;
+  }
   forward_bytes_ = f64 ? forward_workspace<double>(*this) : forward_workspace<float>(*this);
   backward_bytes_ = f64 ? backward_workspace<double>(*this) : backward_workspace<float>(*this);
 }

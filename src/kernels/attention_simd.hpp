@@ -223,11 +223,37 @@ void attention_softmax_gradient(int64_t keys, const uint16_t* visible, const T* 
       });
 }
 
+// P and dS of one score: x, G = gradient (formulas: map_gradient in attention_table.hpp).
+template <class T>
+struct Slope {
+  Batch<T> weight, gradient;
+};
+template <class T>
+LAMINA_INLINE Slope<T> map_slope(bool relu, T at_zero, bool shifted, bool divided, Batch<T> x, Batch<T> gradient,
+                                 Batch<T> shift, Batch<T> divisor) {
+  const Batch<T> zero = splat(T(0));
+  Batch<T> weight = map_value(relu, x);
+  if (shifted) gradient = gradient - shift;
+  if (relu) {
+    const Batch<T> kink = at_zero == T(0) ? zero : splat(at_zero) * gradient;
+    gradient = select(x > zero, gradient, select(x < zero, zero, select(x == zero, kink, x)));  // x is NaN: NaN
+  }
+  if (divided) {
+    weight = weight / divisor;
+    gradient = gradient / divisor;
+  }
+  if (divided && relu) {
+    const Mask<T> dead = divisor == zero;
+    weight = select(dead, zero, weight);
+    gradient = select(dead, zero, gradient);
+  }
+  return {weight, gradient};
+}
+
 template <class T>
 void attention_map_gradient(Map map, int64_t keys, const uint16_t* visible, T at_zero, const T* divisor, const T* shift, T* s,
                             T* g) {
   const Batch<T> zero = splat(T(0)), one = splat(T(1));
-  const bool relu = map == Map::relu;
   Batch<T> by, center;
   for_each_score<T>(
       keys,
@@ -236,23 +262,9 @@ void attention_map_gradient(Map map, int64_t keys, const uint16_t* visible, T at
         center = shift ? load(shift + i) : zero;
       },
       [&](int64_t at) LAMINA_INLINE_LAMBDA {
-        const Batch<T> x = load(s + at);
-        Batch<T> weight = map_value(relu, x), gradient = load(g + at);
-        if (shift) gradient = gradient - center;
-        if (relu) {
-          const Batch<T> kink = at_zero == T(0) ? zero : splat(at_zero) * gradient;
-          gradient = select(x > zero, gradient, select(x < zero, zero, select(x == zero, kink, x)));  // x is NaN: NaN
-        }
-        if (divisor) {
-          weight = weight / by;
-          gradient = gradient / by;
-        }
-        if (divisor && relu) {
-          const Mask<T> dead = by == zero;
-          weight = select(dead, zero, weight);
-          gradient = select(dead, zero, gradient);
-        }
-        store_gradients(visible, at, weight, gradient, s, g);
+        const Slope<T> y =
+            map_slope(map == Map::relu, at_zero, shift != nullptr, divisor != nullptr, load(s + at), load(g + at), center, by);
+        store_gradients(visible, at, y.weight, y.gradient, s, g);
       });
 }
 

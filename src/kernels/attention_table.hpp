@@ -8,7 +8,8 @@
 
 namespace lamina::kernels {
 
-enum class Map : int32_t { softmax = 1, linear = 2, relu = 3 };  // as LAMINA_SOFTMAX, ...
+enum class Map : int32_t { softmax = 1, linear = 2, relu = 3 };          // as LAMINA_SOFTMAX, ...
+enum class Normaliser : int32_t { none = 1, visible = 2, row_sum = 3 };  // as LAMINA_NORMALISE_*
 
 // m, sum, factor ...: one number per query, of a panel [16] or of all; nullptr where a step does without.
 template <class T>

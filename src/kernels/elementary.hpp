@@ -171,6 +171,14 @@ LAMINA_INLINE Batch<T> log(Batch<T> x) {
   return select(x == x, y, x);
 }
 
+// m ln 2 + rest, with ln 2 in two parts.
+template <class T>
+LAMINA_INLINE Batch<T> natural(Batch<T> m, Batch<T> rest) {
+  constexpr T high = static_cast<T>(sizeof(T) == 4 ? 0x1.62e42ep-1 : 0x1.62e42fefa39efp-1);
+  constexpr T low = static_cast<T>(sizeof(T) == 4 ? 0x1.efa39ep-25 : 0x1.abc9e3b39803fp-56);
+  return fma(m, splat(high), fma(m, splat(low), rest));
+}
+
 // log(u) + (x - (u - 1)) / u with u = 1 + x rounded; x itself is f while u needs no power of 2.
 template <class T>
 LAMINA_INLINE Batch<T> log1p(Batch<T> x) {

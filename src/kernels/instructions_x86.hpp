@@ -3,6 +3,7 @@
 #include <immintrin.h>
 
 #include <cstdint>
+#include <utility>
 
 namespace lamina::kernels {
 namespace {
@@ -25,6 +26,14 @@ LAMINA_INLINE __m256 native_smaller(__m256 x, __m256 y) {
 }
 LAMINA_INLINE __m256d native_smaller(__m256d x, __m256d y) {
   return _mm256_min_pd(x, y);
+}
+
+// Transposition by halves: of registers a and b whose rows differ by `step`, the elements with i & step = 0, and the others.
+template <int step, int width, class Register, int... i>
+LAMINA_INLINE void native_exchange(Register& a, Register& b, std::integer_sequence<int, i...>) {
+  const Register low = __builtin_shufflevector(a, b, ((i & step) != 0 ? width + i - step : i)...);
+  b = __builtin_shufflevector(a, b, ((i & step) != 0 ? width + i : i + step)...);
+  a = low;
 }
 
 LAMINA_INLINE float native_fold_sum(__m256 x) {

@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "kernels/attention_table.hpp"
+#include "kernels/short_table.hpp"
 
 namespace lamina::kernels {
 
@@ -76,8 +77,9 @@ struct Table {
   // Labels are row numbers. r may be x.
   void (*cross_entropies)(int64_t n, const T* x, const T* label, T absent, const T* weight, T* loss, T* r);
 
-  // Steps of attention on tiles of scores.
+  // Steps of attention on tiles of scores; attention on many short sequences.
   AttentionTable<T> attention;
+  ShortTable<T> short_attention;
 };
 
 struct InstructionSet {

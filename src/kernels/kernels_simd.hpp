@@ -7,6 +7,7 @@
 #include "kernels/lanes.hpp"
 #include "kernels/pair.hpp"
 #include "kernels/row.hpp"
+#include "kernels/short_simd.hpp"
 
 namespace lamina::kernels {
 namespace {
@@ -27,6 +28,7 @@ inline constexpr Table<T> table_of_set = {
     .pair_backward = pair_backward<T>,
     .cross_entropies = cross_entropies<T>,
     .attention = attention_table<T>,
+    .short_attention = short_table<T>,
 };
 
 }  // namespace

@@ -294,6 +294,31 @@ LAMINA_INLINE Batch<T> keep(Batch<T> x) {
   return x;
 }
 
+// Row l of a square of batches becomes its column l.
+template <class T, int half = width<T> / 2>
+LAMINA_INLINE void transpose(Batch<T> (&x)[width<T>]) {
+#if defined(LAMINA_X86)
+  if constexpr (half > 0) {
+    unroll<width<T>>([&](int r) LAMINA_INLINE_LAMBDA {
+      if ((r & half) != 0) return;
+      auto a = reg(x[r]), b = reg(x[r + half]);
+      native_exchange<half, width<T>>(a, b, std::make_integer_sequence<int, width<T>>());
+      x[r] = {a}, x[r + half] = {b};
+    });
+    transpose<T, half / 2>(x);
+  }
+#else
+  T part[width<T>][width<T>];
+  for (int r = 0; r < width<T>; ++r) store(part[r], x[r]);
+  for (int r = 0; r < width<T>; ++r)
+    for (int c = 0; c < r; ++c) {
+      const T y = part[r][c];
+      part[r][c] = part[c][r], part[c][r] = y;
+    }
+  for (int r = 0; r < width<T>; ++r) x[r] = load(part[r]);
+#endif
+}
+
 // Counts as numbers, exact in both types.
 template <class T, class Count>
 LAMINA_INLINE Batch<T> load_counts(const Count* p) {

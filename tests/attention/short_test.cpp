@@ -1,0 +1,147 @@
+// Many short sequences run with one sequence a lane; the same plan that may also give scores runs block by block. Both must give
+// the same bits, whatever the options, strides, sizes and instruction set, and whatever is not finite.
+#include "tests/attention/harness.hpp"
+
+namespace {
+
+using namespace harness;
+
+// The result of the blocked path.
+template <class T>
+Outputs<T> run_blocked(Problem p, const Run& options) {
+  p.spec.flags |= LAMINA_WITH_SCORES;
+  Outputs<T> out = run<T>(p, options);
+  out.scores.clear();
+  return out;
+}
+
+size_t workspace(lamina_attention_spec spec, int32_t direction) {
+  size_t bytes = 0;
+  EXPECT_EQ(lamina_attention_workspace(make_plan(spec).get(), direction, &bytes), LAMINA_OK);
+  return bytes;
+}
+
+// A few numbers of each input become infinite or NaN.
+void poison(Problem& p, Dice& dice) {
+  const auto inf = std::numeric_limits<oracle::Real>::infinity(), nan = std::numeric_limits<oracle::Real>::quiet_NaN();
+  for (oracle::Array* x : {&p.q, &p.k, &p.v, &p.d_o})
+    for (int n = 0; n < 2 && !x->empty(); ++n)
+      if (dice.chance(0.5)) (*x)[dice.below(static_cast<int64_t>(x->size()))] = dice.chance(0.5) ? nan : dice.chance(0.5) ? inf : -inf;
+}
+
+lamina_attention_spec random_spec(Dice& dice, int32_t type) {
+  lamina_attention_spec s = new_spec();
+  s.element = type;
+  s.map = static_cast<int32_t>(1 + dice.below(3));
+  s.normaliser = s.map == LAMINA_SOFTMAX ? 0 : static_cast<int32_t>(1 + dice.below(3));
+  s.causal = static_cast<int32_t>(dice.below(3));
+  s.heads = 1 + dice.below(4);
+  s.kv_heads = s.heads % 2 == 0 && dice.chance(0.5) ? s.heads / 2 : 0;
+  s.batch = 8 + dice.below(20);
+  const auto size = [&](int64_t most) { return 1 + dice.below(dice.chance(0.2) ? most : 12); };
+  s.queries = size(64), s.keys = dice.chance(0.5) ? s.queries : size(64);
+  s.width = size(32), s.value_width = dice.chance(0.7) ? 0 : size(32);
+  if (dice.chance(0.3)) s.flags |= LAMINA_WINDOW_LEFT, s.window_left = dice.below(s.keys);
+  if (dice.chance(0.3)) s.flags |= LAMINA_WINDOW_RIGHT, s.window_right = dice.below(s.keys);
+  if (dice.chance(0.3)) s.flags |= LAMINA_WITH_LENGTHS;
+  if (s.map == LAMINA_SOFTMAX && dice.chance(0.5)) s.flags |= LAMINA_WITH_LSE;
+  if (dice.chance(0.2)) s.scale = 3 * dice.symmetric();
+  s.relu_at_zero = dice.chance(0.5) ? 0.5 : 0;
+  return s;
+}
+
+template <class T>
+void compare(int cases, uint64_t seed, bool poisoned) {
+  Dice dice(seed);
+  for (int n = 0; n < cases && !testing::Test::HasFailure(); ++n) {
+    const lamina_attention_spec spec = random_spec(dice, element<T>);
+    Problem p = make_problem(spec, dice.below(1000000));
+    if (poisoned) poison(p, dice);
+    Run options;
+    options.stride_seed = dice.chance(0.5) ? static_cast<uint64_t>(1 + dice.below(1000000)) : 0;
+    options.workspace = dice.chance(0.5);
+    options.threads = dice.chance(0.2) ? 0 : 1;
+    const Outputs<T> want = run_blocked<T>(p, {.isa = "reference"});
+    for (int32_t i = 0; i < lamina_isa_count(); ++i) {
+      options.isa = lamina_isa_name(i);
+      expect_same_bits(want, run<T>(p, options), std::string(" ") + options.isa + describe(p));
+      expect_same_bits(want, run_blocked<T>(p, options), std::string(" blocked ") + options.isa + describe(p));
+    }
+  }
+}
+
+TEST(AttentionShort, BitsOfTheBlockedPathF32) {
+  compare<float>(300, 1, false);
+}
+TEST(AttentionShort, BitsOfTheBlockedPathF64) {
+  compare<double>(300, 2, false);
+}
+TEST(AttentionShort, NotFiniteF32) {
+  compare<float>(150, 3, true);
+}
+TEST(AttentionShort, NotFiniteF64) {
+  compare<double>(150, 4, true);
+}
+
+// Broadcast: stride 0 over batch, head, position or feature is an array of equal slices.
+TEST(AttentionShort, StridesOfZero) {
+  lamina_attention_spec s = new_spec();
+  s.batch = 9, s.heads = 2, s.queries = s.keys = 7, s.width = 5, s.causal = LAMINA_CAUSAL_TOP_LEFT;
+  for (int which = 0; which < 4; ++which) {
+    Problem p = make_problem(s, 5);
+    const int64_t extent[4] = {9, 2, 7, 5};
+    for (int64_t at = 0; at < static_cast<int64_t>(p.k.size()); ++at) {
+      int64_t index[4] = {at / 70, at / 35 % 2, at / 5 % 7, at % 5};
+      index[which] = 0;
+      p.k[at] = p.k[((index[0] * extent[1] + index[1]) * extent[2] + index[2]) * extent[3] + index[3]];
+    }
+    const Outputs<double> want = run_blocked<double>(p, {});
+    const Plan plan = make_plan(p.spec);
+    Arrays<double> arrays(p);
+    arrays.c.k.stride[which] = 0;
+    ASSERT_EQ(lamina_attention_forward(plan.get(), &arrays.c, nullptr, 0), LAMINA_OK);
+    ASSERT_EQ(lamina_attention_backward(plan.get(), &arrays.c, nullptr, 0), LAMINA_OK);
+    expect_same_bits(want, arrays.outputs(p), describe(p));
+  }
+}
+
+// That the paths differ: their memory does.
+TEST(AttentionShort, ShortPlansAreChosen) {
+  lamina_attention_spec s = new_spec();
+  s.element = LAMINA_F32, s.batch = 64, s.heads = 1, s.queries = s.keys = 16, s.width = 8;
+  lamina_attention_spec blocked = s;
+  blocked.flags |= LAMINA_WITH_SCORES;
+  for (const int32_t direction : {LAMINA_FORWARD, LAMINA_BACKWARD})
+    EXPECT_NE(workspace(s, direction), workspace(blocked, direction));
+}
+
+// Outputs that are not asked for change nothing else.
+TEST(AttentionShort, OptionalOutputs) {
+  lamina_attention_spec s = new_spec();
+  s.batch = 11, s.heads = 2, s.kv_heads = 1, s.queries = 6, s.keys = 9, s.width = 4, s.flags = LAMINA_WITH_LSE;
+  const Problem p = make_problem(s, 6);
+  const Outputs<double> all = run<double>(p);
+  const Plan plan = make_plan(p.spec);
+  for (int left_out = 0; left_out < 6; ++left_out) {
+    Arrays<double> arrays(p);
+    Outputs<double> want = all;
+    const auto leave = [](auto& output, std::vector<double>& values) { output.data = nullptr, values.clear(); };
+    if (left_out == 0) leave(arrays.c.d_q, want.d_q);
+    if (left_out == 1) leave(arrays.c.d_k, want.d_k);
+    if (left_out == 2) leave(arrays.c.d_v, want.d_v);
+    if (left_out == 3) leave(arrays.c.lse, want.lse);
+    if (left_out == 4) arrays.c.d_scale = nullptr;
+    if (left_out == 5) leave(arrays.c.d_q, want.d_q), leave(arrays.c.d_k, want.d_k), arrays.c.d_scale = nullptr;
+    ASSERT_EQ(lamina_attention_forward(plan.get(), &arrays.c, nullptr, 0), LAMINA_OK);
+    ASSERT_EQ(lamina_attention_backward(plan.get(), &arrays.c, nullptr, 0), LAMINA_OK);
+    Outputs<double> got = arrays.outputs(p);
+    if (!arrays.c.d_q.data) got.d_q.clear();
+    if (!arrays.c.d_k.data) got.d_k.clear();
+    if (!arrays.c.d_v.data) got.d_v.clear();
+    if (!arrays.c.lse.data) got.lse.clear();
+    if (!arrays.c.d_scale) got.d_scale = want.d_scale;
+    expect_same_bits(want, got, describe(p));
+  }
+}
+
+}  // namespace
