@@ -17,8 +17,8 @@ template <class T>
 struct Scratch {
   T *q, *k, *v, *s, *query;
   T *lane_first, *lane_last;
-  T *o, *lse;                          // forward
-  T *d_o, *d_lse, *g, *dq, *dk, *dv;   // backward
+  T *o, *lse;                         // forward
+  T *d_o, *d_lse, *g, *dq, *dk, *dv;  // backward
 
   Scratch(const Plan& plan, int32_t direction, Carver& carver) {
     const int64_t entries = plan.isa->table<T>().short_attention.entries;
@@ -81,8 +81,8 @@ struct Bounds {
     for (int64_t i = 0; i < plan.L_q; ++i)
       widen(first[i], last[i], i < band.queries() ? band.first(i) : 0, i < band.queries() ? band.last(i) : 0, fresh);
     for (int64_t j = 0; j < plan.L_k; ++j)
-      widen(first_query[j], last_query[j], j < band.keys() ? band.first_query(j) : 0,
-            j < band.keys() ? band.last_query(j) : 0, fresh);
+      widen(first_query[j], last_query[j], j < band.keys() ? band.first_query(j) : 0, j < band.keys() ? band.last_query(j) : 0,
+            fresh);
   }
 };
 
@@ -97,7 +97,10 @@ struct Group {
   int64_t b[most_entries], kv[most_entries];
 
   Group(const Call<T>& c, int64_t index)
-      : call(c), plan(c.plan), kernel(c.kernel.short_attention), count(std::min(kernel.entries, plan.n * plan.H_kv - index * kernel.entries)) {
+      : call(c),
+        plan(c.plan),
+        kernel(c.kernel.short_attention),
+        count(std::min(kernel.entries, plan.n * plan.H_kv - index * kernel.entries)) {
     for (int64_t l = 0; l < kernel.entries; ++l) {
       const int64_t item = index * kernel.entries + std::min(l, count - 1);
       b[l] = item / plan.H_kv;
@@ -106,12 +109,14 @@ struct Group {
   }
 
   // Head `member` of the heads that read the same key head; for k, v themselves heads_per_entry is 1.
-  void interleave(const lamina_input& x, int64_t heads_per_entry, int64_t member, int64_t rows, int64_t cols, T factor, T* y) const {
+  void interleave(const lamina_input& x, int64_t heads_per_entry, int64_t member, int64_t rows, int64_t cols, T factor,
+                  T* y) const {
     const T* from[most_entries];
     for (int64_t l = 0; l < kernel.entries; ++l) from[l] = head<T>(x, b[l], kv[l] * heads_per_entry + member).data;
     kernel.interleave(rows, cols, factor, from, x.stride[2], x.stride[3], y);
   }
-  void separate(const lamina_output& x, int64_t heads_per_entry, int64_t member, int64_t rows, int64_t cols, T factor, const T* y) const {
+  void separate(const lamina_output& x, int64_t heads_per_entry, int64_t member, int64_t rows, int64_t cols, T factor,
+                const T* y) const {
     if (!x.data) return;
     T* to[most_entries];
     for (int64_t l = 0; l < count; ++l) to[l] = head<T>(x, b[l], kv[l] * heads_per_entry + member).data;
@@ -202,7 +207,8 @@ void backward_group(const Group<T>& group, const Scratch<T>& w, const Bounds& bo
 }
 
 template <class T, class Body>
-void for_each_group(const Plan& plan, const lamina_attention_arrays& arrays, int32_t direction, char* memory, const Body& body) {
+void for_each_group(const Plan& plan, const lamina_attention_arrays& arrays, int32_t direction, char* memory,
+                    const Body& body) {
   const Call<T> call(plan, arrays);
   const size_t bytes = scratch_bytes<T>(plan, direction);
   const int64_t entries = call.kernel.short_attention.entries;
@@ -221,8 +227,8 @@ void for_each_group(const Plan& plan, const lamina_attention_arrays& arrays, int
 }  // namespace
 
 bool is_short(const Plan& plan) {
-  const uint32_t elsewhere = LAMINA_WITH_BIAS | LAMINA_WITH_MASK | LAMINA_WITH_WEIGHTS | LAMINA_WITH_SCORES |
-                             LAMINA_WITH_OFFSETS;
+  const uint32_t elsewhere =
+      LAMINA_WITH_BIAS | LAMINA_WITH_MASK | LAMINA_WITH_WEIGHTS | LAMINA_WITH_SCORES | LAMINA_WITH_OFFSETS;
   const int64_t entries = plan.f64 ? plan.isa->f64->short_attention.entries : plan.isa->f32->short_attention.entries;
   return (plan.flags & elsewhere) == 0 && std::max(plan.L_q, plan.L_k) <= most_tokens &&
          std::max(plan.d, plan.d_v) <= most_width && plan.n * plan.H_kv >= std::max<int64_t>(entries / 2, 1);
@@ -246,10 +252,9 @@ template <class T>
 void short_backward(const Plan& plan, const lamina_attention_arrays& arrays, char* memory) {
   Carver carver(memory);
   double* const dscale = carver.take<double>(plan.n, plan.H);
-  for_each_group<T>(plan, arrays, LAMINA_BACKWARD, memory + carver.bytes(),
-                    [&](const Group<T>& group, const Scratch<T>& w, const Bounds& bounds) {
-                      backward_group(group, w, bounds, dscale);
-                    });
+  for_each_group<T>(
+      plan, arrays, LAMINA_BACKWARD, memory + carver.bytes(),
+      [&](const Group<T>& group, const Scratch<T>& w, const Bounds& bounds) { backward_group(group, w, bounds, dscale); });
   if (!arrays.d_scale) return;
   double sum = 0;
   for (int64_t h = 0; h < plan.n * plan.H; ++h) sum += dscale[h];

@@ -2,6 +2,7 @@
 // of `rows` x `cols` registers over the visible part of the sum; between them each row of scores is worked on in place.
 #pragma once
 #include "kernels/attention_simd.hpp"
+#include "kernels/interleave.hpp"
 #include "kernels/short_table.hpp"
 
 namespace lamina::kernels {
@@ -92,18 +93,16 @@ LAMINA_INLINE void short_tile(const ShortProduct<T>& p) {
   };
   each([&](int r, int j) LAMINA_INLINE_LAMBDA { sum[r][j] = splat(T(0)); });
   if (p.accumulate) each([&](int r, int j) LAMINA_INLINE_LAMBDA { sum[r][j] = load(c.at(r, j)); });
-  const auto step = [&](int r, int64_t k, int j, Batch<T> x, Batch<T> y) LAMINA_INLINE_LAMBDA {
-    sum[r][j] = take_part<T, part>(p, r, k, fma(x, y, sum[r][j]), sum[r][j]);
-  };
+  const auto step = [&](int r, int64_t k, int j, Batch<T> x, Batch<T> y)
+                        LAMINA_INLINE_LAMBDA { sum[r][j] = take_part<T, part>(p, r, k, fma(x, y, sum[r][j]), sum[r][j]); };
   const auto row_alone = [&](int r, int64_t from, int64_t to) LAMINA_INLINE_LAMBDA {
     for (int64_t k = from; k < to; ++k) {
       const Batch<T> x = load(a.at(r, k));
       unroll<cols>([&](int j) LAMINA_INLINE_LAMBDA { step(r, k, j, x, load(b.at(k, j))); });
     }
   };
-  unroll<height>([&](int r) LAMINA_INLINE_LAMBDA {
-    row_alone(r, span.lo[r], span.hi[r] < span.common_lo ? span.hi[r] : span.common_lo);
-  });
+  unroll<height>(
+      [&](int r) LAMINA_INLINE_LAMBDA { row_alone(r, span.lo[r], span.hi[r] < span.common_lo ? span.hi[r] : span.common_lo); });
   for (int64_t k = span.common_lo; k < span.common_hi; ++k) {
     Batch<T> row[cols];
     unroll<cols>([&](int j) LAMINA_INLINE_LAMBDA { row[j] = load(b.at(k, j)); });
@@ -112,9 +111,8 @@ LAMINA_INLINE void short_tile(const ShortProduct<T>& p) {
       unroll<cols>([&](int j) LAMINA_INLINE_LAMBDA { step(r, k, j, x, row[j]); });
     });
   }
-  unroll<height>([&](int r) LAMINA_INLINE_LAMBDA {
-    row_alone(r, span.lo[r] > span.common_hi ? span.lo[r] : span.common_hi, span.hi[r]);
-  });
+  unroll<height>(
+      [&](int r) LAMINA_INLINE_LAMBDA { row_alone(r, span.lo[r] > span.common_hi ? span.lo[r] : span.common_hi, span.hi[r]); });
   if (p.scale) each([&](int r, int j) LAMINA_INLINE_LAMBDA { sum[r][j] = sum[r][j] * p.scale[r]; });
   each([&](int r, int j) LAMINA_INLINE_LAMBDA { store(c.at(r, j), sum[r][j]); });
 }
@@ -166,12 +164,18 @@ void short_scores(const ShortHeads<T>& x, int64_t i0, KeySpan keys, const T* que
     const int32_t zero = 0, end = static_cast<int32_t>(n);
     return Spans<short_height>(&zero, &end, 0, 1);
   };
-  short_row_tiles<T, Part::all>(keys.to - keys.from, {all_of(x.d), {query, x.d, 1}, {x.k + keys.from * x.d * w, 1, x.d},
-                                                      {x.s + at, pitch, 1}, false, nullptr, nullptr, 0});
+  short_row_tiles<T, Part::all>(
+      keys.to - keys.from,
+      {all_of(x.d), {query, x.d, 1}, {x.k + keys.from * x.d * w, 1, x.d}, {x.s + at, pitch, 1}, false, nullptr, nullptr, 0});
   if (x.g)
-    short_row_tiles<T, Part::all>(
-        keys.to - keys.from, {all_of(x.d_v), {x.d_o + i0 * x.d_v * w, x.d_v, 1}, {x.v + keys.from * x.d_v * w, 1, x.d_v},
-                              {x.g + at, pitch, 1}, false, nullptr, nullptr, 0});
+    short_row_tiles<T, Part::all>(keys.to - keys.from, {all_of(x.d_v),
+                                                        {x.d_o + i0 * x.d_v * w, x.d_v, 1},
+                                                        {x.v + keys.from * x.d_v * w, 1, x.d_v},
+                                                        {x.g + at, pitch, 1},
+                                                        false,
+                                                        nullptr,
+                                                        nullptr,
+                                                        0});
 }
 
 // Of one row of t: m, P unnormalised in its place, and its sum (softmax; else as the normaliser wants).
@@ -236,12 +240,12 @@ void short_forward_rows(const ShortHeads<T>& x) {
         if (x.map == Map::relu && x.normaliser == Normaliser::row_sum) dead[r] = select(row.sum == zero, one, dead[r]);
         divisor[r] = select(dead[r] == one, one, divisor[r]);
       }
-      if (x.lse)
-        store(x.lse + i * w, select(row.seen == zero, splat(-Numbers<T>::infinity), natural(row.m, log(row.sum))));
+      if (x.lse) store(x.lse + i * w, select(row.seen == zero, splat(-Numbers<T>::infinity), natural(row.m, log(row.sum))));
     });
     T* const o = x.o + i0 * x.d_v * w;
     short_row_tiles<T, ragged ? Part::query_rows : Part::all>(
-        x.d_v, {span, {x.s + i0 * pitch * w, pitch, 1}, {x.v, x.d_v, 1}, {o, x.d_v, 1}, false, softmax ? scale : nullptr, &x, i0});
+        x.d_v,
+        {span, {x.s + i0 * pitch * w, pitch, 1}, {x.v, x.d_v, 1}, {o, x.d_v, 1}, false, softmax ? scale : nullptr, &x, i0});
     if (!softmax && x.normaliser != Normaliser::none)
       unroll<height>([&](int r) LAMINA_INLINE_LAMBDA {
         for (int64_t f = 0; f < x.d_v; ++f) {
@@ -311,11 +315,11 @@ void short_backward_rows(const ShortHeads<T>& x) {
     const Spans<height> span(x.first_query, x.last_query, j0, x.keys);
     constexpr Part part = ragged ? Part::key_rows : Part::all;
     if (x.dv)
-      short_row_tiles<T, part>(x.d_v, {span, {x.s + j0 * w, 1, pitch}, {x.d_o, x.d_v, 1}, {x.dv + j0 * x.d_v * w, x.d_v, 1},
-                                       true, nullptr, &x, j0});
+      short_row_tiles<T, part>(
+          x.d_v, {span, {x.s + j0 * w, 1, pitch}, {x.d_o, x.d_v, 1}, {x.dv + j0 * x.d_v * w, x.d_v, 1}, true, nullptr, &x, j0});
     if (x.dk)
-      short_row_tiles<T, part>(x.d, {span, {x.g + j0 * w, 1, pitch}, {x.q, x.d, 1}, {x.dk + j0 * x.d * w, x.d, 1}, true,
-                                     nullptr, &x, j0});
+      short_row_tiles<T, part>(
+          x.d, {span, {x.g + j0 * w, 1, pitch}, {x.q, x.d, 1}, {x.dk + j0 * x.d * w, x.d, 1}, true, nullptr, &x, j0});
   }
 }
 
@@ -332,84 +336,6 @@ void short_backward(const ShortHeads<T>& x) {
     short_backward_rows<T, true>(x);
   else
     short_backward_rows<T, false>(x);
-}
-
-// `count` runs of `length` elements, run r of entry l from x[l] + r * x_run by steps of 1, at y + r * y_run by steps of y_step:
-// whole registers of one entry each, transposed.
-template <class T, class Body>
-LAMINA_INLINE void each_run(int64_t count, int64_t length, const Body& body) {
-  for (int64_t r = 0; r < count; ++r)
-    for (int64_t e = 0; e < length; e += width<T>) body(r, e, length - e < width<T> ? length - e : width<T>);
-}
-
-// How a matrix [rows, cols] is read in runs of neighbouring elements; length 0: it has none.
-struct Runs {
-  int64_t count, length;
-  int64_t x_run;          // from run to run in memory
-  int64_t y_run, y_step;  // in registers
-  LAMINA_INLINE Runs(int64_t rows, int64_t cols, int64_t x_row, int64_t x_col) {
-    if ((x_col == 1 && x_row == cols) || (rows == 1 && x_col == 1))
-      *this = {1, rows * cols, 0, 0, 1};
-    else if (x_col == 1)
-      *this = {rows, cols, x_row, cols, 1};
-    else if (x_row == 1)
-      *this = {cols, rows, x_col, 1, cols};
-    else
-      *this = {0, 0, 0, 0, 0};
-  }
-  LAMINA_INLINE Runs(int64_t n, int64_t l, int64_t xr, int64_t yr, int64_t ys)
-      : count(n), length(l), x_run(xr), y_run(yr), y_step(ys) {}
-};
-
-template <class T>
-void short_interleave(int64_t rows, int64_t cols, T factor, const T* const* x, int64_t x_row, int64_t x_col, T* y) {
-  constexpr int w = width<T>;
-  const Runs runs(rows, cols, x_row, x_col);
-  if (runs.length == 0) {
-    for (int64_t r = 0; r < rows; ++r)
-      for (int64_t c = 0; c < cols; ++c, y += w)
-        for (int l = 0; l < w; ++l) y[l] = factor * x[l][r * x_row + c * x_col];
-    return;
-  }
-  const Batch<T> by = splat(factor);
-  each_run<T>(runs.count, runs.length, [&](int64_t r, int64_t e, int64_t n) LAMINA_INLINE_LAMBDA {
-    Batch<T> part[w];
-    const int64_t at = r * runs.x_run + e;
-    const Tail<T> tail(n);
-    unroll<w>([&](int l) LAMINA_INLINE_LAMBDA { part[l] = load(x[l] + at, tail); });
-    transpose(part);
-    T* const to = y + (r * runs.y_run + e * runs.y_step) * w;
-    unroll<w>([&](int l) LAMINA_INLINE_LAMBDA {
-      if (l < n) store(to + l * runs.y_step * w, by * part[l]);
-    });
-  });
-}
-
-template <class T>
-void short_separate(int64_t count, int64_t rows, int64_t cols, T factor, const T* y, T* const* x, int64_t x_row,
-                    int64_t x_col) {
-  constexpr int w = width<T>;
-  const Runs runs(rows, cols, x_row, x_col);
-  if (runs.length == 0) {
-    for (int64_t r = 0; r < rows; ++r)
-      for (int64_t c = 0; c < cols; ++c, y += w)
-        for (int64_t l = 0; l < count; ++l) x[l][r * x_row + c * x_col] = factor * y[l];
-    return;
-  }
-  const Batch<T> by = splat(factor);
-  each_run<T>(runs.count, runs.length, [&](int64_t r, int64_t e, int64_t n) LAMINA_INLINE_LAMBDA {
-    Batch<T> part[w];
-    const T* const from = y + (r * runs.y_run + e * runs.y_step) * w;
-    unroll<w>([&](int l) LAMINA_INLINE_LAMBDA { part[l] = l < n ? by * load(from + l * runs.y_step * w) : by; });
-    transpose(part);
-    const int64_t at = r * runs.x_run + e;
-    if (n == w && count == w)
-      unroll<w>([&](int l) LAMINA_INLINE_LAMBDA { store(x[l] + at, part[l]); });
-    else
-      unroll<w>([&](int l) LAMINA_INLINE_LAMBDA {
-        if (l < count) store(x[l] + at, part[l], Tail<T>(n));
-      });
-  });
 }
 
 template <class T>

@@ -1,5 +1,5 @@
-// Many short sequences run with one sequence a lane; the same plan that may also give scores runs block by block. Both must give
-// the same bits, whatever the options, strides, sizes and instruction set, and whatever is not finite.
+// Many short sequences run with one sequence a lane; the same plan that may also give scores runs block by block. Both must
+// give the same bits, whatever the options, strides, sizes and instruction set, and whatever is not finite.
 #include "tests/attention/harness.hpp"
 
 namespace {
@@ -26,7 +26,8 @@ void poison(Problem& p, Dice& dice) {
   const auto inf = std::numeric_limits<oracle::Real>::infinity(), nan = std::numeric_limits<oracle::Real>::quiet_NaN();
   for (oracle::Array* x : {&p.q, &p.k, &p.v, &p.d_o})
     for (int n = 0; n < 2 && !x->empty(); ++n)
-      if (dice.chance(0.5)) (*x)[dice.below(static_cast<int64_t>(x->size()))] = dice.chance(0.5) ? nan : dice.chance(0.5) ? inf : -inf;
+      if (dice.chance(0.5))
+        (*x)[dice.below(static_cast<int64_t>(x->size()))] = dice.chance(0.5) ? nan : dice.chance(0.5) ? inf : -inf;
 }
 
 lamina_attention_spec random_spec(Dice& dice, int32_t type) {
