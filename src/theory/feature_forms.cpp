@@ -191,13 +191,12 @@ constexpr std::array rows{
                   for (int64_t n = 0; n < law.features; ++n) out[n * law.dimension + k] = column.attention[n];
                 }
               }},
-    TheoryRow{"phase_of_query", "The phase of query k: 1 suppression, 2 switching of leadership, 3 growth, 4 convergence.", "k, Q -> phase", feature_task, -1, 1,
+    TheoryRow{"phase_of_query", "The phase of the first watched query: 1 suppression, 2 switching of leadership, 3 growth, 4 convergence.",
+              "Q -> phase", feature_task, -1, 1,
               [](const Task* task, Arguments in, Results out) {
                 const FeatureLaw& law = law_of(task);
-                if (in.empty()) fail_argument("argument_count", 0, "1 + dimension^2");
-                require_matrix(law, in.subspan(1));
-                const int64_t k = feature_of(law, in[0]);
-                out[0] = phase_of(law, k, column_at(law, k, in.subspan(1)));
+                require_matrix(law, in);
+                out[0] = phase_of(law, law.watched[0], column_at(law, law.watched[0], in));
               }},
     TheoryRow{"loss_at_zero", "The population loss of query k at Q = 0.", "k -> loss", feature_task, 1, 1,
               [](const Task* task, Arguments in, Results out) { out[0] = loss_at_zero(law_of(task), feature_of(law_of(task), in[0])); }},
