@@ -115,12 +115,6 @@ void require_matrix(const FeatureLaw& law, Arguments in) {
     if (!std::isfinite(q)) fail_argument("an entry of Q", q, "finite");
 }
 
-int64_t feature_of(const FeatureLaw& law, double k) {
-  if (!(k >= 0 && k < static_cast<double>(law.features) && std::floor(k) == k))
-    fail_argument("k", k, "a feature in [0, " + std::to_string(law.features - 1) + "]");
-  return static_cast<int64_t>(k);
-}
-
 double positive(const char* name, double value) {
   if (!(value > 0)) fail_argument(name, value, "positive");
   return value;
@@ -132,12 +126,6 @@ double first_of_alike(const FeatureLaw& law) {
     fail(LAMINA_E_UNSUPPORTED, "feature_law is one with unequal features besides feature 0, must be balanced or dominant for a closed flow");
   if (!law.moments.empty()) fail(LAMINA_E_UNSUPPORTED, "second_moments is given, must be empty for a closed flow");
   return law.probability[0];
-}
-
-double loss_in_reach(const FeatureLaw& law, double eps) {
-  const double K = static_cast<double>(law.features), most = 0.5 * (1 - law.probability[0]) * (1 - law.probability[0]) * K / (K - 1);
-  if (!(eps > 0 && eps <= most)) fail_argument("eps", eps, "in (0, " + number_text(most) + "], the loss at Q = 0");
-  return eps;
 }
 
 // L_k at Q = 0: 1/2 (1 - 2 p_k + P2 + (1 - P2) / N), P2 = sum p^2.
@@ -198,8 +186,8 @@ constexpr std::array rows{
                 require_matrix(law, in);
                 out[0] = phase_of(law, law.watched[0], column_at(law, law.watched[0], in));
               }},
-    TheoryRow{"loss_at_zero", "The population loss of query k at Q = 0.", "k -> loss", feature_task, 1, 1,
-              [](const Task* task, Arguments in, Results out) { out[0] = loss_at_zero(law_of(task), feature_of(law_of(task), in[0])); }},
+    TheoryRow{"loss_at_zero", "The population loss of the first watched query at Q = 0.", "-> loss", feature_task, 0, 1,
+              [](const Task* task, Arguments, Results out) { out[0] = loss_at_zero(law_of(task), law_of(task).watched[0]); }},
     TheoryRow{"flow_time", "eta t at which gradient flow from Q = 0 has attention a on feature 0, the others alike, N = infinity.", "a -> eta t",
               feature_task, 1, 1,
               [](const Task* task, Arguments in, Results out) {
@@ -208,11 +196,12 @@ constexpr std::array rows{
                 if (!(in[0] >= p && in[0] < 1)) fail_argument("a", in[0], "in [" + number_text(p) + ", 1)");
                 out[0] = flow_time(static_cast<double>(law.features), p, in[0]);
               }},
-    TheoryRow{"flow_time_to_loss", "eta t at which the loss of query 0 is eps.", "eps -> eta t", feature_task, 1, 1,
+    TheoryRow{"flow_time_to_loss", "eta t from which the loss of query 0 is at most eps.", "eps -> eta t", feature_task, 1, 1,
               [](const Task* task, Arguments in, Results out) {
                 const FeatureLaw& law = law_of(task);
                 const double p = first_of_alike(law);
-                out[0] = flow_time_to_loss(static_cast<double>(law.features), p, loss_in_reach(law, in[0]));
+                const double K = static_cast<double>(law.features), eps = positive("eps", in[0]);
+                out[0] = eps < flow_loss(K, p) ? flow_time_to_loss(K, p, eps) : 0;
               }},
     TheoryRow{"flow_attention", "Attention of query 0 to its own feature at eta t.", "eta t -> a", feature_task, 1, 1,
               [](const Task* task, Arguments in, Results out) {
@@ -221,13 +210,14 @@ constexpr std::array rows{
                 const double p = first_of_alike(law);
                 out[0] = flow_attention(static_cast<double>(law.features), p, in[0], p);
               }},
-    TheoryRow{"late_time", "The limit of eta t at which the loss of query k is eps, as eps falls: 1 / (4 p_k eps).", "k, eps -> eta t", feature_task, 2, 1,
+    TheoryRow{"late_time", "The limit of eta t at which the loss of the first watched query is eps, as eps falls: 1 / (4 p_k eps).",
+              "eps -> eta t", feature_task, 1, 1,
               [](const Task* task, Arguments in, Results out) {
-                out[0] = 1 / (4 * law_of(task).probability[feature_of(law_of(task), in[0])] * positive("eps", in[1]));
+                out[0] = 1 / (4 * law_of(task).probability[law_of(task).watched[0]] * positive("eps", in[0]));
               }},
-    TheoryRow{"switch_time", "eta t / K^2 at which leadership switches in a rare column, K large: 1 / (3 (1 - p_1)); then A = ln(3/2).", "-> eta t / K^2",
+    TheoryRow{"switch_time", "eta t / K^2 at which leadership switches in a rare column, K large: 1 / (3 (1 - p_1)); then A = ln(3/2).", "-> scaled time",
               feature_task, 0, 1, [](const Task* task, Arguments, Results out) { out[0] = 1 / (3 * (1 - law_of(task).probability[0])); }},
-    TheoryRow{"blow_up_time", "eta t / K^2 at which a rare column's attention leaves 0, K large: 1 / (1 - p_1).", "-> eta t / K^2", feature_task, 0, 1,
+    TheoryRow{"blow_up_time", "eta t / K^2 at which a rare column's attention leaves 0, K large: 1 / (1 - p_1).", "-> scaled time", feature_task, 0, 1,
               [](const Task* task, Arguments, Results out) { out[0] = 1 / (1 - law_of(task).probability[0]); }},
     TheoryRow{"early_rare_logits", "A and B_1 of a rare column at eta t before the blow-up, K large.", "eta t -> A, B_1", feature_task, 1, 2,
               [](const Task* task, Arguments in, Results out) {
