@@ -6,6 +6,7 @@ usage: checks.py quick|full [SECONDS]     SECONDS: what installing packages took
 import json
 import os
 import re
+import signal
 import sys
 
 import packages
@@ -163,6 +164,7 @@ def main():
     if kind not in ("quick", "full", "stage"):
         sys.exit(__doc__)
     os.chdir(ROOT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # begun in the background it would be ignored, and tests that send it wait for ever
     report = Report((30 if kind == "quick" else 85) * MINUTE)
     if kind != "stage":
         report.note_time("packages", float(arguments[0]) if arguments else 0.0)
