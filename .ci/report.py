@@ -104,12 +104,12 @@ class Report:
         print(output[-6000:], flush=True)
         return False
 
-    def meson_tests(self, label, folder, arguments, timeout, environment=None):
+    def meson_tests(self, label, folder, arguments, timeout, environment=None, prefix=()):
         """`meson test` in a build folder; each test program is counted by its cases."""
         log = os.path.join(folder, "meson-logs", "testlog.json")
         if os.path.exists(log):
             os.remove(log)
-        command = ["meson", "test", "-C", folder, "--no-rebuild", "--print-errorlogs", *arguments]
+        command = [*prefix, "meson", "test", "-C", folder, "--no-rebuild", "--print-errorlogs", *arguments]
         status, output = run(command, min(timeout, max(1.0, self.deadline - time.monotonic())), environment)
         if status is None:
             self.fail(label, "no end after its time")

@@ -218,7 +218,7 @@ static void use_model(void) {
   const int64_t count = chance(90) ? 1 + below(4) : chance(50) ? -1 : INT64_MAX / 3, length = chance(90) ? LENGTH : below(4) - 1;
   double loss = -7;
   if (CALL(lamina_model_loss_gradient, model, room, room + 1000, count, length, &loss, chance(50) ? values : NULL) < 0) CHECK(loss == -7);
-  if (count * 61 <= ROOM && parameters < 100000)
+  if (count <= ROOM / 61 && parameters < 100000)
     untouched(CALL(lamina_model_attention, model, room, count, length, fresh_outputs()));
   free(values);
 }
