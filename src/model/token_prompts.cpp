@@ -15,7 +15,7 @@ constexpr int64_t longest_grid = 65535;     // of uint16_t
 class Builder {
  public:
   Builder(const Prompts& prompts, int64_t logits, int32_t named)
-      : prompts_(prompts), K_(logits), named_(named), held_by_(logits, 0), name_(logits, -1), row_(logits, -1) {}
+      : prompts_(prompts), named_(named), held_by_(logits, 0), name_(logits, -1), row_(logits, -1) {}
 
   void build(std::span<const int64_t> order, TokenBlock& block) {
     block.used = static_cast<int32_t>(order.size());
@@ -152,7 +152,6 @@ class Builder {
   }
 
   const Prompts& prompts_;
-  const int64_t K_;
   const int32_t named_;
   std::vector<uint16_t> held_by_;  // one bit a lane
   std::vector<int32_t> name_, row_, present_;
