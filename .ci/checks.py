@@ -154,10 +154,10 @@ def long_fuzzing(report):
 QUICK = [("build", release), ("main run", main_run), ("tests", quick_tests), ("install", packages.install),
          ("r package", packages.r_package), ("julia package", packages.julia_package), ("python package", packages.python_package)]
 STAGES = [("build", release, [STRICT]), *QUICK[1:], ("slow tests", slow_tests), ("README table", readme_table), ("clang", clang),
-          ("instruction sets", instruction_sets), ("nehalem", nehalem), ("R CMD check", packages.r_check), ("fuzz", long_fuzzing),
-          ("TSan", sanitized, "thread", "build-tsan", THREADED, True, {})]
-# Only by name: long, and not yet seen to pass as a whole.
-BY_NAME = [("ASan and UBSan", sanitized, "address,undefined", "build-asan", MEMORY, False, {"LAMINA_ISA": "reference"})]
+          ("instruction sets", instruction_sets), ("nehalem", nehalem), ("R CMD check", packages.r_check), ("fuzz", long_fuzzing)]
+# Only by name. The first at times reports a race inside oneTBB, which is not instrumented; the second is long and not yet seen whole.
+BY_NAME = [("TSan", sanitized, "thread", "build-tsan", THREADED, True, {}),
+           ("ASan and UBSan", sanitized, "address,undefined", "build-asan", MEMORY, False, {"LAMINA_ISA": "reference"})]
 
 
 def main():
