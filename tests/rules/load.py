@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 from rule import finish, noticed
 
@@ -35,6 +36,9 @@ def child(library):
     with_thread = state()
     stop.set()
     thread.join()
+    ends = time.monotonic() + 10
+    while len(os.listdir("/proc/self/task")) > 1 and time.monotonic() < ends:  # join returns a little before the kernel's thread is gone
+        time.sleep(0.001)
     before = state()
     noticed(changes(with_thread, before), "a thread")
     handle = ctypes.CDLL(library)
