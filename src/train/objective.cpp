@@ -14,36 +14,48 @@ namespace {
 // A fixed set: whole at every step, or in minibatches of a new random order every epoch.
 class FixedSet final : public Objective {
  public:
-  FixedSet(const Task& task, const Model& model, const Settings& settings, const Team& team)
+  FixedSet(const Task& task, const Model& model, const Settings& settings, const Team& team, const Objective* twin)
       : team_(team), seed_(static_cast<uint64_t>(settings.integer("seed"))), batch_(settings.integer("batch")) {
-    task.sample(Split::train, seed_, 0, settings.integer("samples"), prompts_);
-    whole_ = model.compile(prompts_, {}, team_);
-    if (batch_ >= prompts_.count) batch_ = 0;
+    if (const auto* other = dynamic_cast<const FixedSet*>(twin)) {
+      set_ = other->set_;
+    } else {
+      auto set = std::make_shared<Set>();
+      task.sample(Split::train, seed_, 0, settings.integer("samples"), set->prompts);
+      set->compiled = model.compile(set->prompts, {}, team_);
+      set_ = std::move(set);
+    }
+    if (batch_ >= set_->prompts.count) batch_ = 0;
   }
 
   Loss loss_and_gradient(const Model& model, int64_t step, double* gradient, bool with_excess) override {
-    if (batch_ == 0) return model.loss_and_gradient(*whole_, team_, gradient, with_excess);
+    if (batch_ == 0) return model.loss_and_gradient(*set_->compiled, team_, gradient, with_excess);
     return model.loss_and_gradient(*model.compile(minibatch(step), {}, team_), team_, gradient, with_excess);
   }
 
-  Metrics measure(const Model& model, int64_t) override { return model.measure(*whole_, team_); }
+  Metrics measure(const Model& model, int64_t) override { return model.measure(*set_->compiled, team_); }
 
  private:
+  struct Set {
+    Prompts prompts;
+    std::unique_ptr<CompiledPrompts> compiled;
+  };
+
   // Batch number `step`: consecutive rows of the epoch's order; the rest of an epoch that fills no batch is left out.
   Prompts minibatch(int64_t step) {
-    const int64_t batches = prompts_.count / batch_, epoch = step / batches;
+    const Prompts& prompts = set_->prompts;
+    const int64_t batches = prompts.count / batch_, epoch = step / batches;
     if (epoch != epoch_) {
-      order_.resize(prompts_.count);
+      order_.resize(prompts.count);
       std::iota(order_.begin(), order_.end(), int64_t{0});
       Random random(seed_, Purpose::shuffle, static_cast<uint64_t>(epoch));
-      for (int64_t i = prompts_.count - 1; i > 0; --i) std::swap(order_[i], order_[random.below(i + 1)]);
+      for (int64_t i = prompts.count - 1; i > 0; --i) std::swap(order_[i], order_[random.below(i + 1)]);
       epoch_ = epoch;
     }
     Prompts batch;
-    batch.resize(batch_, prompts_.length);
-    batch.values.resize(prompts_.values.empty() ? 0 : batch.tokens.size());
+    batch.resize(batch_, prompts.length);
+    batch.values.resize(prompts.values.empty() ? 0 : batch.tokens.size());
     for (int64_t i = 0; i < batch_; ++i) {
-      batch.copy_row(i, prompts_, order_[step % batches * batch_ + i]);
+      batch.copy_row(i, prompts, order_[step % batches * batch_ + i]);
     }
     return batch;
   }
@@ -51,8 +63,7 @@ class FixedSet final : public Objective {
   const Team& team_;
   uint64_t seed_;
   int64_t batch_, epoch_ = -1;
-  Prompts prompts_;
-  std::unique_ptr<CompiledPrompts> whole_;
+  std::shared_ptr<const Set> set_;
   std::vector<int64_t> order_;
 };
 
@@ -60,10 +71,13 @@ class FixedSet final : public Objective {
 // model is given no labels, and takes the expectation over them.
 class FreshSamples final : public Objective {
  public:
-  FreshSamples(std::shared_ptr<const Task> task, const Settings& settings, const Team& team)
+  FreshSamples(std::shared_ptr<const Task> task, const Settings& settings, const Team& team, const Objective* twin)
       : task_(std::move(task)), team_(team), seed_(static_cast<uint64_t>(settings.integer("seed"))),
         batch_(settings.integer("batch") > 0 ? settings.integer("batch") : settings.integer("samples")),
-        averaged_(settings.is("data", "averaged")) {}
+        averaged_(settings.is("data", "averaged")) {
+    const auto* other = dynamic_cast<const FreshSamples*>(twin);
+    drawn_ = other ? other->drawn_ : std::make_shared<Draw>();
+  }
 
   Loss loss_and_gradient(const Model& model, int64_t step, double* gradient, bool with_excess) override {
     return model.loss_and_gradient(compiled(model, step), team_, gradient, with_excess);
@@ -72,37 +86,43 @@ class FreshSamples final : public Objective {
   Metrics measure(const Model& model, int64_t step) override { return model.measure(compiled(model, step), team_); }
 
  private:
+  struct Draw {  // the prompts of the last step asked for
+    int64_t step = -1;
+    Prompts prompts;
+    std::unique_ptr<CompiledPrompts> compiled;
+  };
+
   const CompiledPrompts& compiled(const Model& model, int64_t step) {
-    if (step != drawn_) {
-      draw(step);
-      if (averaged_) prompts_.values.clear();
-      compiled_ = model.compile(prompts_, {}, team_);
-      drawn_ = step;
+    if (step != drawn_->step) {
+      drawn_->step = -1;
+      draw(step, drawn_->prompts);
+      if (averaged_) drawn_->prompts.values.clear();
+      drawn_->compiled = model.compile(drawn_->prompts, {}, team_);
+      drawn_->step = step;
     }
-    return *compiled_;
+    return *drawn_->compiled;
   }
 
   // Any cut into parts gives the same prompts, since each is a function of its number alone.
-  void draw(int64_t step) {
-    if (!task_->concurrent() || team_.threads() == 1) return task_->sample(Split::train, seed_, step * batch_, batch_, prompts_);
+  void draw(int64_t step, Prompts& prompts) const {
+    if (!task_->concurrent() || team_.threads() == 1) return task_->sample(Split::train, seed_, step * batch_, batch_, prompts);
     constexpr int64_t part = 64;
-    prompts_.resize(batch_, task_->positions());
-    prompts_.values.resize(task_->features() ? prompts_.tokens.size() : 0);
+    prompts.resize(batch_, task_->positions());
+    prompts.values.resize(task_->features() ? prompts.tokens.size() : 0);
     team_.for_each((batch_ + part - 1) / part, [&](int64_t chunk, int) {
       const int64_t first = chunk * part, count = std::min(part, batch_ - first);
       Prompts some;
       task_->sample(Split::train, seed_, step * batch_ + first, count, some);
-      for (int64_t i = 0; i < count; ++i) prompts_.copy_row(first + i, some, i);
+      for (int64_t i = 0; i < count; ++i) prompts.copy_row(first + i, some, i);
     });
   }
 
   std::shared_ptr<const Task> task_;
   const Team& team_;
   uint64_t seed_;
-  int64_t batch_, drawn_ = -1;
+  int64_t batch_;
   bool averaged_;
-  Prompts prompts_;
-  std::unique_ptr<CompiledPrompts> compiled_;
+  std::shared_ptr<Draw> drawn_;
 };
 
 constexpr double largest_population = 1e8;  // tokens of all representative prompts
@@ -180,7 +200,7 @@ class Population final : public Objective {
 }  // namespace
 
 std::unique_ptr<Objective> make_objective(std::shared_ptr<const Task> task, const Model& model, const Settings& settings,
-                                          const Team& team) {
+                                          const Team& team, const Objective* twin) {
   if (settings.is("data", "population")) {
     if (const FeatureLaw* law = task->features()) return make_feature_population(*law, model, settings, team);
     return std::make_unique<Population>(*task, model, team);
@@ -189,8 +209,8 @@ std::unique_ptr<Objective> make_objective(std::shared_ptr<const Task> task, cons
     fail(LAMINA_E_UNSUPPORTED, "data is averaged, but task " + std::string(task->name()) + " has no labels to average over; use data=fresh");
   if (task->positions() < 0)
     fail(LAMINA_E_OPTION, "prompt_length is inf, must be finite with data=" + settings.text("data") + "; or use data=population");
-  if (!settings.is("data", "fixed")) return std::make_unique<FreshSamples>(std::move(task), settings, team);
-  return std::make_unique<FixedSet>(*task, model, settings, team);
+  if (!settings.is("data", "fixed")) return std::make_unique<FreshSamples>(std::move(task), settings, team, twin);
+  return std::make_unique<FixedSet>(*task, model, settings, team, twin);
 }
 
 }  // namespace lamina

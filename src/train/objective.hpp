@@ -23,9 +23,11 @@ class Objective {
   virtual Metrics measure(const Model& model, int64_t step) = 0;
 };
 
-// data = population | averaged | fresh | fixed of the settings. Throws where no exact population form is built in.
+// data = population | averaged | fresh | fixed of the settings. Throws where no exact population form is built in. twin may be
+// null: an objective of the same task, kind of model and settings, whose prompts are used too; only one thread at a time may then
+// use either.
 std::unique_ptr<Objective> make_objective(std::shared_ptr<const Task> task, const Model& model, const Settings& settings,
-                                          const Team& team);
+                                          const Team& team, const Objective* twin = nullptr);
 // The exact population of a task on features (feature_objective.cpp).
 std::unique_ptr<Objective> make_feature_population(const FeatureLaw& law, const Model& model, const Settings& settings, const Team& team);
 

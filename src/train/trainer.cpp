@@ -94,7 +94,7 @@ std::span<const OptionDefault> defaults_of(const Task& task) {
 
 std::span<const OptionRow> trainer_options() { return rows; }
 
-Trainer::Trainer(std::shared_ptr<const Task> task, const Model* model, const Options& options)
+Trainer::Trainer(std::shared_ptr<const Task> task, const Model* model, const Options& options, const Trainer* twin)
     : task_(std::move(task)), options_(options), settings_(all_rows(), options, defaults_of(*task_)),
       team_(static_cast<int>(settings_.integer("threads"))) {
   model_ = model ? model->clone() : make_model(*task_, Settings(model_options(), options, defaults_of(*task_)));
@@ -105,7 +105,7 @@ Trainer::Trainer(std::shared_ptr<const Task> task, const Model* model, const Opt
   if (!model && settings_.is("data", "fixed") && settings_.is("estimate_noise", "yes") && model_->has_tensor("noise_logit") &&
       task_->law().noise > 0 && task_->law().length > 0)
     model_->tensor("noise_logit")[0] = estimated_logit(*task_, settings_);
-  objective_ = make_objective(task_, *model_, settings_, team_);
+  objective_ = make_objective(task_, *model_, settings_, team_, twin ? twin->objective_.get() : nullptr);
   if (task_->features()) infimum_ = feature_infimum(*task_->features(), *model_);
   const size_t variables = objective_->variables(*model_).size();
   allocate("gradient", 8.0 * static_cast<double>(variables), [&] { gradient_.resize(variables); });
@@ -178,6 +178,15 @@ void Trainer::on_progress(std::function<bool(const Progress&)> function, double 
 
 bool Trainer::due() const { return step_ % settings_.integer("record_every") == 0 || step_ == settings_.integer("steps"); }
 
+// Loss and gradient at the present step, once: a run in chunks evaluates no more than one run does.
+const Loss& Trainer::evaluate(bool with_excess) {
+  if (evaluated_ == step_ && (evaluated_excess_ || !with_excess)) return loss_;
+  evaluated_ = -1;
+  loss_ = objective_->loss_and_gradient(*model_, step_, gradient_.data(), with_excess);
+  evaluated_ = step_, evaluated_excess_ = with_excess;
+  return loss_;
+}
+
 void Trainer::record(const Loss& loss) {
   if (recorded_ == step_) return;
   objective_->write(*model_);
@@ -203,7 +212,7 @@ lamina_status Trainer::run(int64_t steps) {
   lamina_status status = LAMINA_OK;
   for (;;) {
     const bool row = due(), tell = progress_ && (seconds_ - reported >= progress_seconds_ || step_ >= last);
-    const Loss loss = objective_->loss_and_gradient(*model_, step_, gradient_.data(), row || tell);
+    const Loss& loss = evaluate(row || tell);
     if (row) record(loss);
     seconds_ = before + seconds_since(start);
     if (!finite(loss)) {
@@ -219,7 +228,7 @@ lamina_status Trainer::run(int64_t steps) {
     if (stop_.exchange(false, std::memory_order_relaxed)) status = LAMINA_STOPPED;
     if (status != LAMINA_OK || step_ >= last) return status;
     if (!optimiser_->step(objective_->variables(*model_), gradient_)) {
-      record(row ? loss : objective_->loss_and_gradient(*model_, step_, gradient_.data(), true));
+      record(evaluate(true));
       return LAMINA_GRADIENT_VANISHED;
     }
     ++step_;

@@ -26,8 +26,9 @@ struct Progress {
 
 class Trainer {
  public:
-  // model may be null: one is made from the options. Throws Error.
-  Trainer(std::shared_ptr<const Task> task, const Model* model, const Options& options);
+  // model may be null: one is made from the options. twin may be null: a run of the same task, model options, data, samples, batch
+  // and seed, whose drawn prompts are used too; two such runs are then run on one thread at a time. Throws Error.
+  Trainer(std::shared_ptr<const Task> task, const Model* model, const Options& options, const Trainer* twin = nullptr);
   ~Trainer();
 
   void watch(const std::string& probe);
@@ -54,6 +55,7 @@ class Trainer {
   void build_columns();
   void set_options(const Options& options);
   bool due() const;  // whether the present step has a row in the trajectory
+  const Loss& evaluate(bool with_excess);
   void record(const Loss& loss);
   bool finite(const Loss& loss) const;
 
@@ -73,6 +75,9 @@ class Trainer {
   double seconds_ = 0;
   double infimum_ = 0;  // of the loss; where a task has its own measure of excess, 0
   int64_t step_ = 0, recorded_ = -1;
+  Loss loss_;  // of the step evaluated_, whose gradient is in gradient_
+  int64_t evaluated_ = -1;
+  bool evaluated_excess_ = false;
   std::atomic<bool> stop_{false};
 };
 

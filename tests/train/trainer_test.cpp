@@ -45,6 +45,21 @@ TEST(Bits, DoNotDependOnThreads) {
   }
 }
 
+TEST(Bits, DoNotDependOnATwinWhosePromptsAreShared) {
+  for (const char* kind : {"noise=0.3 data=fresh batch=50", "noise=0.3", "noise=0.3 variant=w_free data=fresh batch=50"}) {
+    const std::string line = std::string(small) + kind, other = line + " step_size=0.01";
+    const Experiment alone(line), alone_too(other);
+    const auto task = recall_task(line);
+    Trainer first(task, nullptr, options_of(line)), second(task, nullptr, options_of(other), &first);
+    for (int step = 0; step < 12; ++step) {
+      EXPECT_EQ(first.run(1), LAMINA_OK);
+      EXPECT_EQ(second.run(1), LAMINA_OK);
+    }
+    expect_same_bits(*alone.table, *first.trajectory(), line);
+    expect_same_bits(*alone_too.table, *second.trajectory(), other);
+  }
+}
+
 TEST(Bits, DoNotDependOnTheInstructionSet) {
   for (const char* kind : kinds) {
     const std::string line = std::string(small) + "steps=5 " + kind;
