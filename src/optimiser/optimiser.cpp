@@ -4,6 +4,8 @@
 #include <array>
 #include <cmath>
 
+#include "optimiser/flow.hpp"
+
 namespace lamina {
 namespace {
 
@@ -119,9 +121,10 @@ class Adam final : public Optimiser {
 
 constexpr double below_one = 0.9999999999999999;
 constexpr std::array rows{
-    OptionRow{"optimiser", OptionKind::word, "ngd", 0, 0, "gd|ngd|sgd|momentum|adam",
-              "How the parameters move: gradient descent, normalised, stochastic (minibatches), heavy ball, or Adam; Adam, and "
-              "the norms l1 and sign, depend on the basis in which free matrices are written."},
+    OptionRow{"optimiser", OptionKind::word, "ngd", 0, 0, "gd|ngd|sgd|momentum|adam|flow",
+              "How the parameters move: gradient descent, normalised, stochastic (minibatches), heavy ball, Adam, or gradient flow, "
+              "each update a stretch of time step_size; Adam, and the norms l1 and sign, depend on the basis in which free matrices "
+              "are written."},
     OptionRow{"normalisation", OptionKind::word, "l2", 0, 0, "l2|l1|sign",
               "For ngd: divide the whole gradient by its l2 or l1 norm, or take the sign of each entry."},
     OptionRow{"step_size", OptionKind::number, "0.1", 1e-12, 1e6, "", "eta, the factor of each update."},
@@ -129,13 +132,16 @@ constexpr std::array rows{
     OptionRow{"beta1", OptionKind::number, "0.9", 0, below_one, "", "Decay of Adam's first moment."},
     OptionRow{"beta2", OptionKind::number, "0.999", 0, below_one, "", "Decay of Adam's second moment."},
     OptionRow{"epsilon", OptionKind::number, "1e-8", 1e-300, 1, "", "Added to the root in Adam's denominator."},
+    OptionRow{"relative_tolerance", OptionKind::number, "1e-10", 1e-14, 1, "",
+              "For flow: the error that a step of the integrator may make in each variable, as a part of it ..."},
+    OptionRow{"absolute_tolerance", OptionKind::number, "1e-12", 1e-300, 1, "", "... and beside that part."},
 };
 
 }  // namespace
 
 std::span<const OptionRow> optimiser_options() { return rows; }
 
-std::unique_ptr<Optimiser> make_optimiser(const Settings& settings, size_t parameters) {
+std::unique_ptr<Optimiser> make_optimiser(const Settings& settings, size_t parameters, Slope slope) {
   const double step_size = settings.number("step_size");
   const std::string& name = settings.text("optimiser");
   if (name == "ngd") {
@@ -143,6 +149,7 @@ std::unique_ptr<Optimiser> make_optimiser(const Settings& settings, size_t param
     return std::make_unique<NormalisedDescent>(step_size, norm == "l2" ? Norm::l2 : norm == "l1" ? Norm::l1 : Norm::sign);
   }
   if (name == "momentum") return std::make_unique<Momentum>(step_size, settings.number("momentum"), parameters);
+  if (name == "flow") return make_flow(settings, parameters, std::move(slope));
   if (name == "adam") return std::make_unique<Adam>(settings, parameters);
   return std::make_unique<Descent>(step_size);
 }

@@ -1,8 +1,10 @@
 // Gradient descent and its relatives on flat vectors of doubles. They know nothing of models.
 //   gd, sgd:   x -= eta g                       ngd: x -= eta g / |g| (l2, l1) or eta sign(g)
 //   momentum:  v = mu v + g,  x -= eta v        adam: Kingma, Ba 2015, algorithm 1, with its bias correction
+//   flow:      x follows dx/dt = -g(x) for a time eta (flow.hpp)
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -22,6 +24,9 @@ class Optimiser {
 };
 
 std::span<const OptionRow> optimiser_options();
-std::unique_ptr<Optimiser> make_optimiser(const Settings& settings, size_t parameters);
+// The gradient at another x than the present one; what it throws ends the update and leaves x and the optimiser as they were.
+using Slope = std::function<void(std::span<const double> x, std::span<double> gradient)>;
+// Only flow reads the slope.
+std::unique_ptr<Optimiser> make_optimiser(const Settings& settings, size_t parameters, Slope slope = {});
 
 }  // namespace lamina

@@ -30,7 +30,9 @@ std::span<const double> values_of(const Model& model, const char* tensor) {
 // The closed form holds from lambda = 0 under normalised descent on the law or a sample of it, for uniform triggers.
 bool is_predicted(const Model& model, const Task& task, const Settings& training) {
   const Settings& m = model.settings();
-  if (task.features()) return m.is("attention", "softmax") && (training.is("optimiser", "gd") || training.is("optimiser", "sgd")) && has_prediction(*task.features());
+  if (task.features())
+    return m.is("attention", "softmax") && (training.is("optimiser", "gd") || training.is("optimiser", "sgd") || training.is("optimiser", "flow")) &&
+           has_prediction(*task.features());
   const RecallLaw& law = task.law();
   if (!m.is("variant", "full") || m.is("attention", "softmax") || !training.is("optimiser", "ngd")) return false;
   if (m.number("initial_scale") != 0 || m.number("suppression") != 0 || m.number("value_scale") != 1) return false;

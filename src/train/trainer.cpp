@@ -17,6 +17,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+struct Stopped {};  // thrown into an update that is asked to end
+
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 constexpr double most = 9007199254740992.0;  // 2^53
@@ -77,6 +79,13 @@ double feature_infimum(const FeatureLaw& law, const Model& model) {
   return infimum_of(law, word == "softmax" ? kernels::Map::softmax : word == "linear" ? kernels::Map::linear : kernels::Map::relu);
 }
 
+// An integrator needs a gradient that is a smooth function of the parameters alone.
+void require_flow(const Settings& settings) {
+  if (!settings.is("data", "population") && !(settings.is("data", "fixed") && settings.integer("batch") == 0))
+    fail(LAMINA_E_OPTION, "data is " + settings.text("data") + ", must be population, or fixed with batch=0, for optimiser=flow");
+  if (settings.is("precision", "f32")) fail(LAMINA_E_OPTION, "precision is f32, must be f64 for optimiser=flow");
+}
+
 std::vector<OptionRow> all_rows() {
   std::vector<OptionRow> all(rows.begin(), rows.end());
   for (const OptionRow& row : optimiser_options()) all.push_back(row);
@@ -101,6 +110,7 @@ Trainer::Trainer(std::shared_ptr<const Task> task, const Model* model, const Opt
   require_same_law(*model_, *task_);
   if (settings_.is("optimiser", "sgd") && settings_.is("data", "fixed") && settings_.integer("batch") == 0)
     fail(LAMINA_E_OPTION, "batch is 0, must be at least 1 for optimiser=sgd on a fixed set; or use optimiser=gd");
+  if (settings_.is("optimiser", "flow")) require_flow(settings_);
   // A model of the host's keeps the noise logit that it came with.
   if (!model && settings_.is("data", "fixed") && settings_.is("estimate_noise", "yes") && model_->has_tensor("noise_logit") &&
       task_->law().noise > 0 && task_->law().length > 0)
@@ -109,7 +119,7 @@ Trainer::Trainer(std::shared_ptr<const Task> task, const Model* model, const Opt
   if (task_->features()) infimum_ = feature_infimum(*task_->features(), *model_);
   const size_t variables = objective_->variables(*model_).size();
   allocate("gradient", 8.0 * static_cast<double>(variables), [&] { gradient_.resize(variables); });
-  optimiser_ = make_optimiser(settings_, variables);
+  optimiser_ = make_optimiser(settings_, variables, [this](std::span<const double> x, std::span<double> g) { slope(x, g); });
   evaluation_ = std::make_unique<Evaluation>(task_, settings_, team_);
   choose_probes();
   build_columns();
@@ -227,12 +237,31 @@ lamina_status Trainer::run(int64_t steps) {
     }
     if (stop_.exchange(false, std::memory_order_relaxed)) status = LAMINA_STOPPED;
     if (status != LAMINA_OK || step_ >= last) return status;
-    if (!optimiser_->step(objective_->variables(*model_), gradient_)) {
+    bool moved = false;
+    try {
+      moved = optimiser_->step(objective_->variables(*model_), gradient_);
+    } catch (const Stopped&) {
+      continue;
+    }
+    if (!moved) {
       record(evaluate(true));
       return LAMINA_GRADIENT_VANISHED;
     }
     ++step_;
   }
+}
+
+void Trainer::slope(std::span<const double> x, std::span<double> gradient) {
+  if (stop_.load(std::memory_order_relaxed)) throw Stopped();
+  const std::span<double> variables = objective_->variables(*model_);
+  const std::vector<double> present(variables.begin(), variables.end());
+  const struct Restore {
+    std::span<double> variables;
+    const std::vector<double>& present;
+    ~Restore() { std::ranges::copy(present, variables.begin()); }
+  } restore{variables, present};
+  std::ranges::copy(x, variables.begin());
+  objective_->loss_and_gradient(*model_, step_, gradient.data(), false);
 }
 
 bool Trainer::finite(const Loss& loss) const {

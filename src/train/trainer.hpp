@@ -58,6 +58,7 @@ class Trainer {
   const Loss& evaluate(bool with_excess);
   void record(const Loss& loss);
   bool finite(const Loss& loss) const;
+  void slope(std::span<const double> x, std::span<double> gradient);  // the objective's gradient at other variables
 
   std::shared_ptr<const Task> task_;
   Options options_;       // as given, for the checkpoint

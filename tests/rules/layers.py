@@ -14,7 +14,7 @@ BELOW = {
     "probe": {"kernels", "base", "attention", "task", "optimiser", "theory", "model"},
     "train": {"kernels", "base", "attention", "task", "optimiser", "theory", "model", "probe"},
 }
-ONLY_USER = {"xsimd": "src/kernels/", "tbb": "src/base/", "oneapi": "src/base/", "Random123": "src/base/"}
+ONLY_USER = {"xsimd": "src/kernels/", "tbb": "src/base/", "oneapi": "src/base/", "Random123": "src/base/", "boost": "src/optimiser/"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
 
 
@@ -55,6 +55,7 @@ def self_check():
     noticed(one("src/train/a.cpp", '"capi/guard.hpp"'), "src using capi")
     noticed(one("src/train/a.cpp", "<oneapi/tbb/parallel_for.h>"), "oneTBB outside base")
     noticed(one("src/model/a.cpp", "<xsimd/xsimd.hpp>"), "xsimd outside kernels")
+    noticed(one("src/train/a.cpp", "<boost/any.hpp>"), "Boost outside optimiser")
     noticed(one("src/model/a.cpp", '"../task/task.hpp"'), "a path that climbs")
     noticed(one("src/tool/a.cpp", "<vector>"), "a folder that is no layer")
     noticed(one("bindings/cli/a.cpp", '"train/trainer.hpp"'), "a binding using the engine")
