@@ -13,12 +13,6 @@ std::string range_text(int64_t minimum, int64_t maximum) {
   return "in [" + std::to_string(minimum) + ", " + std::to_string(maximum) + "]";
 }
 
-std::string element(const char* name, int64_t row, int64_t columns, int64_t column) {
-  std::string text = std::string(name) + "[" + std::to_string(row);
-  if (columns > 1) text += ", " + std::to_string(column);
-  return text + "]";
-}
-
 }  // namespace
 
 void require_isa() {
@@ -47,7 +41,7 @@ void require_finite(const char* name, std::span<const double> values) {
   for (size_t i = 0; i < values.size(); ++i)
     if (!std::isfinite(values[i]))
       fail(LAMINA_E_ARGUMENT,
-           element(name, static_cast<int64_t>(i), 1, 0) + " is " + number_text(values[i]) + ", must be finite");
+           std::string(name) + "[" + std::to_string(i) + "] is " + number_text(values[i]) + ", must be finite");
 }
 
 void require_disjoint(const char* a_name, const void* a, int64_t a_bytes, const char* b_name, const void* b, int64_t b_bytes) {
@@ -55,24 +49,6 @@ void require_disjoint(const char* a_name, const void* a, int64_t a_bytes, const 
   if (!a || !b || a_bytes == 0 || b_bytes == 0) return;
   if (a_first + static_cast<uintptr_t>(a_bytes) <= b_first || b_first + static_cast<uintptr_t>(b_bytes) <= a_first) return;
   fail(LAMINA_E_ARGUMENT, std::string(a_name) + " overlaps " + b_name + ", must be memory of its own");
-}
-
-std::vector<int32_t> require_tokens(const char* name, const double* values, int64_t count, int64_t columns, int64_t maximum) {
-  std::vector<int32_t> tokens = allocate(name, 4.0 * static_cast<double>(count * columns),
-                                         [&] { return std::vector<int32_t>(static_cast<size_t>(count * columns)); });
-  for (int64_t i = 0; i < count * columns; ++i) {
-    if (!(values[i] >= 0 && values[i] <= static_cast<double>(maximum)) || std::floor(values[i]) != values[i])
-      fail(LAMINA_E_ARGUMENT, element(name, i / columns, columns, i % columns) + " is " + number_text(values[i]) +
-                                  ", must be an integer " + range_text(0, maximum));
-    tokens[i] = static_cast<int32_t>(values[i]);
-  }
-  return tokens;
-}
-
-void take_targets(const char* name, const double* targets, int64_t vocabulary, Prompts& prompts) {
-  const std::vector<int32_t> pairs = require_tokens(name, targets, prompts.count, 2, vocabulary);
-  prompts.label.resize(prompts.count), prompts.answer.resize(prompts.count);
-  for (int64_t i = 0; i < prompts.count; ++i) prompts.label[i] = pairs[2 * i], prompts.answer[i] = pairs[2 * i + 1];
 }
 
 void require_struct_size(const char* name, const void* given, uint32_t size, uint32_t current) {

@@ -29,12 +29,6 @@ void require_finite(const char* name, std::span<const double> values);
 // Outputs overlap nothing.
 void require_disjoint(const char* a_name, const void* a, int64_t a_bytes, const char* b_name, const void* b, int64_t b_bytes);
 
-// [count, length] tokens that cross as doubles: integers in 0..maximum. `columns` is the row length, for the message.
-std::vector<int32_t> require_tokens(const char* name, const double* values, int64_t count, int64_t columns, int64_t maximum);
-
-// targets [prompts.count, 2] of (label, answer), both tokens, into `prompts`.
-void take_targets(const char* name, const double* targets, int64_t vocabulary, Prompts& prompts);
-
 void require_struct_size(const char* name, const void* given, uint32_t size, uint32_t current);
 
 // An input struct as this version knows it. Released sizes: the current one; or larger, for a host built against a later

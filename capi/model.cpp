@@ -26,32 +26,6 @@ std::span<const OptionDefault> defaults_of(const Task& task) {
   return {};
 }
 
-Prompts take_prompts(const Model& model, const double* prompts, int64_t count, int64_t length) {
-  Prompts taken;
-  taken.count = count, taken.length = length;
-  const FeatureLaw* features = model.features();
-  if (!features) {
-    taken.tokens = require_tokens("prompts", prompts, count, length, model.law().vocabulary);
-    return taken;
-  }
-  // x_1, y_1, .., x_N, y_N, x_query
-  if (length % 2 == 0 || length < 3) fail_argument("length", static_cast<double>(length), "2 N + 1 for N >= 1 labelled tokens");
-  taken.length = (length + 1) / 2;
-  std::vector<double> tokens;
-  for (int64_t i = 0; i < count; ++i)
-    for (int64_t j = 0; j < length; ++j) {
-      const double number = prompts[i * length + j];
-      if (j % 2 == 0)
-        tokens.push_back(number);
-      else
-        require_finite("a label in prompts", {&number, 1}), taken.values.push_back(number);
-      if (j + 1 == length) taken.values.push_back(0);
-    }
-  taken.tokens = require_tokens("the features in prompts", tokens.data(), count, taken.length, features->features - 1);
-  taken.label.resize(static_cast<size_t>(count)), taken.answer.resize(static_cast<size_t>(count));
-  return taken;
-}
-
 }  // namespace
 
 lamina_status lamina_model_create(const lamina_task* task, const lamina_options* options, lamina_model** out) {
@@ -150,14 +124,14 @@ lamina_status lamina_model_forward(const lamina_model* model, const double* prom
     require_range("count", count, 0, largest_count);
     require_range("length", length, 2, largest_count);
     require_range("part", part, LAMINA_LOGITS, LAMINA_LOGITS_FEED_FORWARD);
-    const int64_t elements = require_product("count", count, "length", length);
-    const int64_t columns = model->model->outputs();
+    const int64_t elements = require_product("count", count, "length", length * model->model->form().shape().width);
+    const int64_t columns = model->model->form().shape().outputs;
     const int64_t results = require_product("count", count, "the number of logits", columns);
     if (count == 0) return;
     require(prompts, "prompts");
     require(logits, "logits");
     require_disjoint("logits", logits, results * 8, "prompts", prompts, elements * 8);
-    const Prompts taken = take_prompts(*model->model, prompts, count, length);
+    const Prompts taken = model->model->form().take(prompts, count, length);
     std::vector<double> result(static_cast<size_t>(results));
     model->model->forward(taken, static_cast<LogitPart>(part), result.data(), nullptr);
     std::copy(result.begin(), result.end(), logits);
@@ -175,7 +149,7 @@ lamina_status lamina_model_attention(const lamina_model* model, const double* pr
     require(prompts, "prompts");
     require(weights, "weights");
     require_disjoint("weights", weights, elements * 8, "prompts", prompts, elements * 8);
-    const Prompts taken = take_prompts(*model->model, prompts, count, length);
+    const Prompts taken = model->model->form().take(prompts, count, length);
     std::vector<double> result(static_cast<size_t>(elements));
     model->model->forward(taken, LogitPart::all, nullptr, result.data());
     std::fill_n(weights, elements, 0.0);  // labels have none
@@ -194,21 +168,17 @@ lamina_status lamina_model_loss_gradient(const lamina_model* model, const double
     require(loss, "loss");
     require_range("count", count, 1, largest_count);
     require_range("length", length, 2, largest_count);
-    const int64_t prompt_bytes = require_product("count", count, "length", length) * 8;
+    const PromptForm& form = model->model->form();
+    const int64_t prompt_bytes = require_product("count", count, "length", length * form.shape().width) * 8;
+    const int64_t target_bytes = require_product("count", count, "the number of targets", form.shape().target_width) * 8;
     const auto size = static_cast<int64_t>(model->model->parameters().size());
     require_disjoint("loss", loss, 8, "prompts", prompts, prompt_bytes);
-    require_disjoint("loss", loss, 8, "targets", targets, count * 16);
+    require_disjoint("loss", loss, 8, "targets", targets, target_bytes);
     require_disjoint("gradient", gradient, size * 8, "prompts", prompts, prompt_bytes);
-    require_disjoint("gradient", gradient, size * 8, "targets", targets, count * 16);
+    require_disjoint("gradient", gradient, size * 8, "targets", targets, target_bytes);
     require_disjoint("gradient", gradient, size * 8, "loss", loss, 8);
-    Prompts taken = take_prompts(*model->model, prompts, count, length);
-    if (model->model->features())
-      for (int64_t i = 0; i < count; ++i) {
-        require_finite("a label in targets", {targets + 2 * i, 1});
-        taken.values_of(i).back() = targets[2 * i];
-      }
-    else
-      take_targets("targets", targets, model->model->law().vocabulary, taken);
+    Prompts taken = form.take(prompts, count, length);
+    form.take_targets(targets, taken);
     const auto compiled = model->model->compile(taken, {}, *model->team);
     std::vector<double> slope(gradient ? static_cast<size_t>(size) : 0);
     const Loss value = model->model->loss_and_gradient(*compiled, *model->team, gradient ? slope.data() : nullptr, false);

@@ -2,6 +2,7 @@
 #include "capi/check.hpp"
 #include "capi/guard.hpp"
 #include "capi/handles.hpp"
+#include "task/prompt_form.hpp"
 #include "train/catalogue.hpp"
 
 using namespace lamina;
@@ -14,24 +15,6 @@ constexpr int64_t largest_vocabulary = INT32_MAX - 1;
 
 void require_noise(const char* name, double noise) {
   if (!(noise >= 0 && noise < 1)) fail_argument(name, noise, "in [0, 1)");
-}
-
-// Numbers in a prompt as it crosses: its tokens, or x_1, y_1, .., x_N, y_N, x_query.
-int64_t numbers_of(const Task& task) {
-  const int64_t positions = task.positions();
-  return task.features() && positions > 0 ? 2 * positions - 1 : positions;
-}
-
-void give_prompts(const Prompts& drawn, double* prompts, double* targets) {
-  const bool valued = !drawn.values.empty();
-  for (int64_t i = 0; i < drawn.count; ++i) {
-    for (int64_t j = 0; j < drawn.length; ++j) {
-      *prompts++ = drawn.row(i)[j];
-      if (valued && j + 1 < drawn.length) *prompts++ = drawn.values_of(i)[j];
-    }
-    *targets++ = valued ? drawn.values_of(i).back() : drawn.label[i];
-    *targets++ = drawn.answer[i];
-  }
 }
 
 // The host's sampler, called with the host's floating-point state, and the task that calls it.
@@ -81,8 +64,8 @@ lamina_status lamina_task_from_arrays(const lamina_task_arrays* arrays, lamina_t
     require_product("arrays->count", given.count, "arrays->length", given.length);
     Prompts prompts;
     prompts.count = given.count, prompts.length = given.length;
-    prompts.tokens = require_tokens("arrays->prompts", given.prompts, given.count, given.length, given.vocabulary);
-    take_targets("arrays->targets", given.targets, given.vocabulary, prompts);
+    prompts.tokens = checked_tokens("arrays->prompts", given.prompts, given.count, given.length, given.vocabulary);
+    take_token_targets("arrays->targets", given.targets, given.vocabulary, prompts);
     *out = new lamina_task(task_from_prompts(std::move(prompts), given.vocabulary, given.noise));
   });
 }
@@ -126,10 +109,8 @@ lamina_status lamina_task_get_shape(const lamina_task* task, lamina_task_shape* 
   return guard("lamina_task_get_shape", [&] {
     require(task, "task");
     read_struct("out", out);
-    const RecallLaw* law = task->task->recall();
-    const int64_t length = numbers_of(*task->task);
-    write_struct(out, law ? lamina_task_shape{0, 0, length, 1, 2, law->vocabulary, law->vocabulary + 1}
-                          : lamina_task_shape{0, 0, length, 1, 2, 0, 1});
+    const PromptShape shape = task->task->form()->shape();
+    write_struct(out, lamina_task_shape{0, 0, shape.length, shape.width, shape.target_width, shape.vocabulary, shape.outputs});
   });
 }
 
@@ -146,17 +127,19 @@ lamina_status lamina_task_sample(const lamina_task* task, int32_t split, uint64_
     const Task& law = *held;
     if (!law.has(static_cast<Split>(split)))
       fail(LAMINA_E_ARGUMENT, "split is " + std::to_string(split) + ", must be one that task " + law.name() + " has");
-    const int64_t length = numbers_of(law);
-    if (length < 0)
+    const auto form = law.form();
+    const PromptShape shape = form->shape();
+    if (shape.length < 0)
       fail(LAMINA_E_UNSUPPORTED, std::string("task is ") + law.name() + " with infinite prompts, must have a finite length");
-    const int64_t elements = require_product("count", count, "the task's length", length);
+    const int64_t elements = require_product("count", count, "the task's length", shape.length * shape.width);
+    const int64_t scored = require_product("count", count, "the task's targets", shape.target_width);
     if (count == 0) return;
     require(prompts, "prompts");
     require(targets, "targets");
-    require_disjoint("prompts", prompts, elements * 8, "targets", targets, count * 16);
+    require_disjoint("prompts", prompts, elements * 8, "targets", targets, scored * 8);
     Prompts drawn;
     law.sample(static_cast<Split>(split), seed, first, count, drawn);
-    give_prompts(drawn, prompts, targets);
+    form->give(drawn, prompts, targets);
   });
 }
 
@@ -164,8 +147,7 @@ lamina_status lamina_task_token(const lamina_task* task, int64_t token, const ch
   return guard("lamina_task_token", [&] {
     require(task, "task");
     require(out, "out");
-    const FeatureLaw* features = task->task->features();
-    require_range("token", token, 0, features ? features->features - 1 : task->task->law().vocabulary);
+    require_range("token", token, 0, task->task->form()->shape().texts - 1);
     const auto number = static_cast<int32_t>(token);
     const std::lock_guard lock(task->mutex);
     auto found = task->texts.find(number);

@@ -42,7 +42,7 @@ lamina_status lamina_trainer_create(const lamina_task* task, const lamina_model*
     require_isa();
     const Options set = given(options);
     require_options_of(task->task->name(), set);
-    if (model && task->task->recall() && !model->model->features()) {
+    if (model && task->task->kind() == recall_task && model->model->kind() == recall_task) {
       const int64_t vocabulary = task->task->law().vocabulary;
       require_range("the model's vocabulary", model->model->law().vocabulary, vocabulary, vocabulary);
     }

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/error.hpp"
+
 namespace lamina {
 namespace {
 
@@ -26,8 +28,8 @@ class FeaturePrompts final : public CompiledPrompts {
 class FeatureModel final : public Model {
  public:
   FeatureModel(const FeatureLaw& law, const Settings& settings, const kernels::InstructionSet& isa)
-      : table_(isa.f64), K_(law.features), d_(law.dimension) {
-    features_ = law, settings_ = settings, isa_ = &isa;
+      : law_(law), table_(isa.f64), K_(law.features), d_(law.dimension) {
+    settings_ = settings, isa_ = &isa;
     tensors_.push_back({"Q", {d_, d_}, 0, d_ * d_, true});
     parameters_.assign(static_cast<size_t>(d_ * d_), 0.0);
     map_ = settings.is("attention", "softmax")  ? kernels::Map::softmax
@@ -36,6 +38,16 @@ class FeatureModel final : public Model {
   }
 
   std::unique_ptr<Model> clone() const override { return std::make_unique<FeatureModel>(*this); }
+
+  void require_law_of(const Task& task) const override {
+    const FeatureLaw& given = *task.features();
+    if (law_.features != given.features) fail_other_law("features", static_cast<double>(law_.features), static_cast<double>(given.features));
+    if (law_.dimension != given.dimension) fail_other_law("dimension", static_cast<double>(law_.dimension), static_cast<double>(given.dimension));
+    if (law_.masked != given.masked || law_.moments != given.moments)
+      fail(LAMINA_E_ARGUMENT, "model is made for another mask or other second_moments, must be made for the task's");
+  }
+  Column loss_column() const override { return {"loss", "the objective descended: half the mean squared error"}; }
+  Column excess_column() const override { return {"excess", "the loss minus the infimum of the population loss at this prompt length"}; }
 
   std::unique_ptr<CompiledPrompts> compile(const Prompts& prompts, std::span<const double> weights, const Team&) const override {
     auto out = std::make_unique<FeaturePrompts>();
@@ -114,7 +126,7 @@ class FeatureModel final : public Model {
     }
     for (int64_t i = 0; i < prompts.count; ++i) {
       const auto row = prompts.row(i);
-      const int64_t length = prompts.length, keys = features_->masked ? length - 1 : length;
+      const int64_t length = prompts.length, keys = law_.masked ? length - 1 : length;
       std::vector<double> a(static_cast<size_t>(length), 0.0);
       for (int64_t j = 0; j < keys; ++j) a[j] = parameters_[row[j] * d_ + row.back()];
       if (map_ == kernels::Map::softmax) {
@@ -139,7 +151,7 @@ class FeatureModel final : public Model {
   using Columns = std::vector<double>;  // [query, feature]: e^{q - max q}, or the mapped score
 
   double mapped(double g) const { return map_ == kernels::Map::relu ? std::max(g, 0.0) : g; }
-  double moment(int64_t m, int64_t n) const { return features_->moments[static_cast<size_t>(m * K_ + n)]; }
+  double moment(int64_t m, int64_t n) const { return law_.moments[static_cast<size_t>(m * K_ + n)]; }
 
   // One exponential for each entry of the columns that the prompts ask for.
   Columns weights_of_columns(const FeaturePrompts& all) const {
@@ -165,7 +177,7 @@ class FeatureModel final : public Model {
   double attend(const FeaturePrompts& all, const FeaturePrompt& p, const Columns& columns, std::vector<double>& b) const {
     const double* column = &columns[p.query * K_];
     const bool softmax = map_ == kernels::Map::softmax;
-    const double self = softmax && !features_->masked ? column[p.query] : 0.0;
+    const double self = softmax && !law_.masked ? column[p.query] : 0.0;
     double z = self, length = 0;
     for (int64_t i = p.first; i < p.last; ++i) {
       b[i - p.first] = all.count[i] * column[all.feature[i]];
@@ -218,7 +230,7 @@ class FeatureModel final : public Model {
     e[p.query] = map_ == kernels::Map::softmax ? -elsewhere : e[p.query] - 1;
     double loss = 0, mean = 0;
     for (int64_t n = 0; n < K_; ++n) {
-      if (features_->moments.empty()) {
+      if (law_.moments.empty()) {
         moments[n] = e[n];
       } else {
         moments[n] = 0;
@@ -237,6 +249,7 @@ class FeatureModel final : public Model {
     return p.weight * 0.5 * loss;
   }
 
+  FeatureLaw law_;
   const kernels::Table<double>* table_;
   int64_t K_, d_;
   kernels::Map map_;
@@ -244,8 +257,8 @@ class FeatureModel final : public Model {
 
 }  // namespace
 
-std::unique_ptr<Model> make_feature_model(const FeatureLaw& law, const Settings& settings, const kernels::InstructionSet& isa) {
-  return std::make_unique<FeatureModel>(law, settings, isa);
+std::unique_ptr<Model> make_feature_model(const Task& task, const Settings& settings, const kernels::InstructionSet& isa) {
+  return std::make_unique<FeatureModel>(*task.features(), settings, isa);
 }
 
 }  // namespace lamina

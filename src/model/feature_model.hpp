@@ -11,6 +11,6 @@
 
 namespace lamina {
 
-std::unique_ptr<Model> make_feature_model(const FeatureLaw& law, const Settings& settings, const kernels::InstructionSet& isa);
+std::unique_ptr<Model> make_feature_model(const Task& task, const Settings& settings, const kernels::InstructionSet& isa);
 
 }  // namespace lamina

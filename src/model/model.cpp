@@ -40,7 +40,35 @@ constexpr std::array rows{
     OptionRow{"seed", OptionKind::integer, "1", 0, 9007199254740992.0, "", "Seed of samples and of initial values."},
 };
 
+std::unique_ptr<Model> make_recall_model(const Task& task, const Settings& settings, const kernels::InstructionSet& isa) {
+  if (settings.is("embedding", "orthonormal")) return make_dense_model(task.law(), settings, isa);
+  if (settings.is("variant", "full")) return make_tied_model(task.law(), settings, isa);
+  return make_token_model(task.law(), settings, isa);
+}
+
+// One row for each kind of task.
+constexpr struct {
+  TaskKind kind;
+  std::unique_ptr<Model> (*make)(const Task& task, const Settings& settings, const kernels::InstructionSet& isa);
+} makers[] = {
+    {recall_task, make_recall_model},
+    {feature_task, make_feature_model},
+};
+
 }  // namespace
+
+void fail_other_law(const std::string& what, double of_model, double of_task) {
+  fail(LAMINA_E_ARGUMENT, "model is made for " + what + " " + number_text(of_model) + ", must be made for the task's " + number_text(of_task));
+}
+
+void Model::require_law_of(const Task& given) const {
+  const RecallLaw& task = given.law();
+  if (law_.vocabulary != task.vocabulary)
+    fail_other_law("vocabulary", static_cast<double>(law_.vocabulary), static_cast<double>(task.vocabulary));
+  if (law_.triggers != task.triggers)
+    fail_other_law("other triggers, in number", static_cast<double>(law_.triggers.size()), static_cast<double>(task.triggers.size()));
+  if (law_.noise != task.noise) fail_other_law("noise", law_.noise, task.noise);
+}
 
 void Model::set_parameters(std::span<const double> values) {
   if (values.size() != parameters_.size())
@@ -79,10 +107,11 @@ std::unique_ptr<Model> make_model(const Task& task, const Settings& given) {
     fail(LAMINA_E_UNSUPPORTED, "isa is " + (name.empty() ? "forced by LAMINA_ISA to a name" : name) +
                                    " that this build does not have or this CPU cannot run; allowed: " + known);
   }
-  if (const FeatureLaw* features = task.features()) return make_feature_model(*features, settings, *isa);
-  if (settings.is("embedding", "orthonormal")) return make_dense_model(task.law(), settings, *isa);
-  if (settings.is("variant", "full")) return make_tied_model(task.law(), settings, *isa);
-  return make_token_model(task.law(), settings, *isa);
+  std::unique_ptr<Model> model;
+  for (const auto& maker : makers)
+    if (maker.kind == task.kind()) model = maker.make(task, settings, *isa);
+  model->kind_ = task.kind(), model->form_ = task.form();
+  return model;
 }
 
 }  // namespace lamina

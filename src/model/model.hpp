@@ -6,7 +6,6 @@
 #pragma once
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -48,6 +47,12 @@ class CompiledPrompts {
   virtual ~CompiledPrompts() = default;
 };
 
+// A column of a run's table.
+struct Column {
+  std::string name;
+  std::string definition;  // one line
+};
+
 class Model {
  public:
   virtual ~Model() = default;
@@ -58,9 +63,14 @@ class Model {
   std::span<double> mutable_parameters() { return parameters_; }
   void set_parameters(std::span<const double> values);  // checked: the count, and finite
   const RecallLaw& law() const { return law_; }  // of a model of recall
-  const FeatureLaw* features() const { return features_ ? &*features_ : nullptr; }  // null for another
-  // Numbers that it predicts for a prompt: logits of all tokens, or one value.
-  int64_t outputs() const { return features_ ? 1 : law_.vocabulary + 1; }
+  // How a host gives it prompts, and how many numbers it predicts for one.
+  const PromptForm& form() const { return *form_; }
+  // Throws unless prompts of the task are such as it was made for.
+  virtual void require_law_of(const Task& task) const;
+  // What the columns loss and excess of a run hold.
+  virtual Column loss_column() const { return {"loss", "the objective descended: mean cross-entropy in nats"}; }
+  virtual Column excess_column() const { return {"excess", "soft loss on the same data minus the Bayes risk h(noise)"}; }
+  TaskKind kind() const { return kind_; }
   const Settings& settings() const { return settings_; }
   const kernels::InstructionSet& isa() const { return *isa_; }
   // The mutable view of one tensor; throws if there is none of that name.
@@ -79,10 +89,16 @@ class Model {
   std::vector<TensorInfo> tensors_;
   std::vector<double> parameters_;
   RecallLaw law_;
-  std::optional<FeatureLaw> features_;
+  TaskKind kind_ = recall_task;
+  std::shared_ptr<const PromptForm> form_;
   Settings settings_;
   const kernels::InstructionSet* isa_ = nullptr;
+
+  friend std::unique_ptr<Model> make_model(const Task& task, const Settings& settings);  // gives it kind and form
 };
+
+// Throws "model is made for `what` a, must be made for the task's b".
+[[noreturn]] void fail_other_law(const std::string& what, double of_model, double of_task);
 
 std::span<const OptionRow> model_options();
 std::unique_ptr<Model> make_model(const Task& task, const Settings& settings);

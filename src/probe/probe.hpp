@@ -10,11 +10,6 @@
 
 namespace lamina {
 
-struct Column {
-  std::string name;
-  std::string definition;  // one line
-};
-
 // The state of a run at one recorded step.
 class ProbeState {
  public:

@@ -88,6 +88,10 @@ class InContextConvergence final : public Task {
 
   const char* name() const override { return "in_context_convergence"; }
   const FeatureLaw* features() const override { return &law_; }
+  TaskKind kind() const override { return feature_task; }
+  int64_t positions() const override { return law_.length < 0 ? -1 : law_.length + 1; }
+  int64_t values() const override { return positions(); }
+  std::shared_ptr<const PromptForm> form() const override { return feature_form(law_); }
   bool has(Split split) const override { return split != Split::unseen; }
   const Settings& settings() const override { return settings_; }
   std::string token_text(int32_t token) const override {

@@ -10,9 +10,4 @@ const RecallLaw& Task::law() const {
   fail(LAMINA_E_UNSUPPORTED, "task is " + std::string(name()) + ", must be a recall task here");
 }
 
-int64_t Task::positions() const {
-  if (const FeatureLaw* law = features()) return law->length < 0 ? -1 : law->length + 1;
-  return law().length;
-}
-
 }  // namespace lamina

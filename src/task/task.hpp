@@ -14,14 +14,14 @@ namespace lamina {
 
 enum class Split : int32_t { train = LAMINA_SPLIT_TRAIN, test = LAMINA_SPLIT_TEST, unseen = LAMINA_SPLIT_UNSEEN };
 
-// Token prompts, one row each: recall tasks have tokens 0..N-1, N for tau, and a label and an answer; feature tasks have features
-// 0..K-1 and values.
+// Prompts, one row each: recall tasks have tokens 0..N-1, N for tau, and a label and an answer; feature tasks have features
+// 0..K-1 and values. What the values of another kind are stands at its law.
 struct Prompts {
   int64_t count = 0, length = 0;
   std::vector<int32_t> tokens;  // [count, length]
   std::vector<int32_t> label;   // [count]: what is scored, answer or tau
   std::vector<int32_t> answer;  // [count]: the token that the context identifies
-  std::vector<double> values;   // [count, length]: y at each position, the query's (the target) last; empty where tokens say all
+  std::vector<double> values;   // [count, Task::values()]: of features y at each position, the query's (the target) last; or empty
 
   void resize(int64_t new_count, int64_t new_length) {
     const double numbers = static_cast<double>(new_count) * static_cast<double>(new_length + 2);
@@ -32,9 +32,10 @@ struct Prompts {
   }
   std::span<const int32_t> row(int64_t i) const { return {tokens.data() + i * length, static_cast<size_t>(length)}; }
   std::span<int32_t> row(int64_t i) { return {tokens.data() + i * length, static_cast<size_t>(length)}; }
-  std::span<const double> values_of(int64_t i) const { return {values.data() + i * length, static_cast<size_t>(length)}; }
-  std::span<double> values_of(int64_t i) { return {values.data() + i * length, static_cast<size_t>(length)}; }
-  // Row `to` becomes row `i` of `from`, which has the same length.
+  std::span<const double> values_of(int64_t i) const { return std::span(values).subspan(i * width(), width()); }
+  std::span<double> values_of(int64_t i) { return std::span(values).subspan(i * width(), width()); }
+  size_t width() const { return count ? values.size() / static_cast<size_t>(count) : 0; }
+  // Row `to` becomes row `i` of `from`, which has the same length and as many values.
   void copy_row(int64_t to, const Prompts& from, int64_t i) {
     std::ranges::copy(from.row(i), row(to).begin());
     label[to] = from.label[i], answer[to] = from.answer[i];
@@ -71,19 +72,44 @@ struct FeatureLaw {
 
 // Which law a task has; bits, so that what serves several kinds can say so.
 enum TaskKind : unsigned { recall_task = 1, feature_task = 2 };
+inline constexpr int task_kinds = 2;
 
-// Every task has one of the laws: models, objectives, closed forms and probes ask for the one that they are about.
+// How prompts of a kind cross to a host, in doubles: prompts [count, length, width], targets [count, target_width].
+struct PromptShape {
+  int64_t length = 0;  // -1: infinite
+  int64_t width = 1, target_width = 2;
+  int64_t vocabulary = 0;  // 0 where a host cannot know the prompts by tokens alone
+  int64_t outputs = 0;     // of a model for one prompt
+  int64_t texts = 0;       // tokens 0..texts-1 have a text
+};
+class PromptForm {
+ public:
+  virtual ~PromptForm() = default;
+  virtual PromptShape shape() const = 0;
+  virtual void give(const Prompts& drawn, double* prompts, double* targets) const = 0;
+  // Checked: a number that is none of a prompt throws LAMINA_E_ARGUMENT with its place. Any length.
+  virtual Prompts take(const double* prompts, int64_t count, int64_t length) const = 0;
+  virtual void take_targets(const double* targets, Prompts& prompts) const = 0;
+};
+std::shared_ptr<const PromptForm> recall_form(const RecallLaw& law);    // prompt_form.cpp
+std::shared_ptr<const PromptForm> feature_form(const FeatureLaw& law);  // prompt_form.cpp
+
+// Every task has one of the laws: models, objectives, closed forms and probes ask for the one that they are about. What is the
+// same question for every kind is a virtual function, so that a new kind changes no code but its own.
 class Task {
  public:
   virtual ~Task() = default;
   virtual const char* name() const = 0;
   virtual const RecallLaw* recall() const { return nullptr; }
   virtual const FeatureLaw* features() const { return nullptr; }
-  TaskKind kind() const { return features() ? feature_task : recall_task; }
+  virtual TaskKind kind() const { return recall_task; }
   // The law of a recall task; throws LAMINA_E_UNSUPPORTED for another.
   const RecallLaw& law() const;
   // Positions of a prompt, the query's included; -1 for an infinite one.
-  int64_t positions() const;
+  virtual int64_t positions() const { return law().length; }
+  // Numbers beside the tokens of a prompt.
+  virtual int64_t values() const { return 0; }
+  virtual std::shared_ptr<const PromptForm> form() const { return recall_form(law()); }
   // Prompts first..first+count-1 of a split: prompt i is a function of (seed, split, i) alone. Resizes `out`.
   virtual void sample(Split split, uint64_t seed, int64_t first, int64_t count, Prompts& out) const = 0;
   // Whether sample may be called on several threads at once (false for a host's callback).

@@ -21,7 +21,7 @@ using Rows = std::vector<CatalogueRow>;
 
 struct Catalogue {
   std::map<std::string, Rows, std::less<>> scopes;
-  std::array<std::string, 4> task_names;  // "a|b|c" by kinds, also of the host's own tasks
+  std::array<std::string, 1 << task_kinds> task_names;  // "a|b|c" by kinds, also of the host's own tasks
 };
 
 // A key that two tables have belongs to the one that comes first.

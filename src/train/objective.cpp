@@ -53,7 +53,7 @@ class FixedSet final : public Objective {
     }
     Prompts batch;
     batch.resize(batch_, prompts.length);
-    batch.values.resize(prompts.values.empty() ? 0 : batch.tokens.size());
+    batch.values.resize(static_cast<size_t>(batch_) * prompts.width());
     for (int64_t i = 0; i < batch_; ++i) {
       batch.copy_row(i, prompts, order_[step % batches * batch_ + i]);
     }
@@ -108,7 +108,7 @@ class FreshSamples final : public Objective {
     if (!task_->concurrent() || team_.threads() == 1) return task_->sample(Split::train, seed_, step * batch_, batch_, prompts);
     constexpr int64_t part = 64;
     prompts.resize(batch_, task_->positions());
-    prompts.values.resize(task_->features() ? prompts.tokens.size() : 0);
+    prompts.values.resize(static_cast<size_t>(batch_ * task_->values()));
     team_.for_each((batch_ + part - 1) / part, [&](int64_t chunk, int) {
       const int64_t first = chunk * part, count = std::min(part, batch_ - first);
       Prompts some;

@@ -48,31 +48,6 @@ double estimated_logit(const Task& task, const Settings& settings) {
   return noise_logit(std::clamp(noisy, 0.5, count - 0.5) / count);
 }
 
-// A model reads prompts by the tokens and triggers, or the features, it was made for.
-void require_same_law(const Model& made, const Task& given) {
-  const auto differ = [](const std::string& what, double of_model, double of_task) {
-    fail(LAMINA_E_ARGUMENT, "model is made for " + what + " " + number_text(of_model) + ", must be made for the task's " + number_text(of_task));
-  };
-  const FeatureLaw *of_model = made.features(), *of_task = given.features();
-  if (!of_model != !of_task)
-    fail(LAMINA_E_ARGUMENT, "model is made for another kind of task, must be made for task " + std::string(given.name()));
-  if (of_task) {
-    if (of_model->features != of_task->features)
-      differ("features", static_cast<double>(of_model->features), static_cast<double>(of_task->features));
-    if (of_model->dimension != of_task->dimension)
-      differ("dimension", static_cast<double>(of_model->dimension), static_cast<double>(of_task->dimension));
-    if (of_model->masked != of_task->masked || of_model->moments != of_task->moments)
-      fail(LAMINA_E_ARGUMENT, "model is made for another mask or other second_moments, must be made for the task's");
-    return;
-  }
-  const RecallLaw &model = made.law(), &task = given.law();
-  if (model.vocabulary != task.vocabulary)
-    differ("vocabulary", static_cast<double>(model.vocabulary), static_cast<double>(task.vocabulary));
-  if (model.triggers != task.triggers)
-    differ("other triggers, in number", static_cast<double>(model.triggers.size()), static_cast<double>(task.triggers.size()));
-  if (model.noise != task.noise) differ("noise", model.noise, task.noise);
-}
-
 // Of the population loss of the model's attention on the features' law.
 double feature_infimum(const FeatureLaw& law, const Model& model) {
   const std::string& word = model.settings().text("attention");
@@ -107,7 +82,9 @@ Trainer::Trainer(std::shared_ptr<const Task> task, const Model* model, const Opt
     : task_(std::move(task)), options_(options), settings_(all_rows(), options, defaults_of(*task_)),
       team_(static_cast<int>(settings_.integer("threads"))) {
   model_ = model ? model->clone() : make_model(*task_, Settings(model_options(), options, defaults_of(*task_)));
-  require_same_law(*model_, *task_);
+  if (model_->kind() != task_->kind())
+    fail(LAMINA_E_ARGUMENT, "model is made for another kind of task, must be made for task " + std::string(task_->name()));
+  model_->require_law_of(*task_);
   if (settings_.is("optimiser", "sgd") && settings_.is("data", "fixed") && settings_.integer("batch") == 0)
     fail(LAMINA_E_OPTION, "batch is 0, must be at least 1 for optimiser=sgd on a fixed set; or use optimiser=gd");
   if (settings_.is("optimiser", "flow")) require_flow(settings_);
@@ -170,12 +147,7 @@ void Trainer::watch(const std::string& probe) {
 }
 
 void Trainer::build_columns() {
-  const bool recall = task_->recall() != nullptr;
-  std::vector<Column> columns{{"step", "updates made"},
-                              {"loss", recall ? "the objective descended: mean cross-entropy in nats"
-                                              : "the objective descended: half the mean squared error"},
-                              {"excess", recall ? "soft loss on the same data minus the Bayes risk h(noise)"
-                                                : "the loss minus the infimum of the population loss at this prompt length"}};
+  std::vector<Column> columns{{"step", "updates made"}, model_->loss_column(), model_->excess_column()};
   for (const ProbeRow* probe : probes_)
     for (Column& column : probe->columns(*model_, *task_)) columns.push_back(std::move(column));
   trajectory_ = std::make_shared<Trajectory>(std::move(columns));
