@@ -32,9 +32,7 @@ class FeatureModel final : public Model {
     settings_ = settings, isa_ = &isa;
     tensors_.push_back({"Q", {d_, d_}, 0, d_ * d_, true});
     parameters_.assign(static_cast<size_t>(d_ * d_), 0.0);
-    map_ = settings.is("attention", "softmax")  ? kernels::Map::softmax
-           : settings.is("attention", "linear") ? kernels::Map::linear
-                                                : kernels::Map::relu;
+    map_ = attention_map(settings);
   }
 
   std::unique_ptr<Model> clone() const override { return std::make_unique<FeatureModel>(*this); }

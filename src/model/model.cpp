@@ -92,6 +92,11 @@ std::span<double> Model::tensor(const std::string& name) {
 
 std::span<const OptionRow> model_options() { return rows; }
 
+kernels::Map attention_map(const Settings& settings) {
+  if (settings.is("attention", "softmax")) return kernels::Map::softmax;
+  return settings.is("attention", "relu") ? kernels::Map::relu : kernels::Map::linear;
+}
+
 std::unique_ptr<Model> make_model(const Task& task, const Settings& given) {
   Settings settings = given;
   const bool free_matrices = settings.is("variant", "uv_free") || settings.is("variant", "original");

@@ -101,6 +101,7 @@ class Model {
 [[noreturn]] void fail_other_law(const std::string& what, double of_model, double of_task);
 
 std::span<const OptionRow> model_options();
+kernels::Map attention_map(const Settings& settings);  // the option attention
 std::unique_ptr<Model> make_model(const Task& task, const Settings& settings);
 
 }  // namespace lamina

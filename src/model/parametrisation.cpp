@@ -11,11 +11,6 @@
 namespace lamina {
 namespace {
 
-kernels::Map map_of(const Settings& settings) {
-  if (settings.is("attention", "softmax")) return kernels::Map::softmax;
-  return settings.is("attention", "relu") ? kernels::Map::relu : kernels::Map::linear;
-}
-
 double dot(const double* a, const double* b, int64_t n) {
   double sum = 0;
   for (int64_t i = 0; i < n; ++i) sum += a[i] * b[i];
@@ -25,7 +20,7 @@ double dot(const double* a, const double* b, int64_t n) {
 }  // namespace
 
 Parametrisation::Parametrisation(const RecallLaw& law, const Settings& settings)
-    : law_(law), map_(map_of(settings)), N_(law.vocabulary), K_(N_ + 1), D_(2 * K_) {
+    : law_(law), map_(attention_map(settings)), N_(law.vocabulary), K_(N_ + 1), D_(2 * K_) {
   const std::string& variant = settings.text("variant");
   const bool full = variant == "full", softmax = map_ == kernels::Map::softmax;
   initialisation_ = settings.text("initialisation");

@@ -13,13 +13,6 @@ namespace {
 bool always(const Model&, const Task&, const Settings&) { return true; }
 bool softmax(const Model& model, const Task&, const Settings&) { return model.settings().is("attention", "softmax"); }
 
-kernels::Map map_of(const Model& model) {
-  const Settings& settings = model.settings();
-  return settings.is("attention", "softmax") ? kernels::Map::softmax
-         : settings.is("attention", "linear") ? kernels::Map::linear
-                                              : kernels::Map::relu;
-}
-
 // The other features that stand for all: the first of each class.
 std::vector<int64_t> others_of(const FeatureLaw& law, int64_t k) {
   std::vector<int64_t> others;
@@ -46,7 +39,7 @@ std::vector<double> logits_of(const ProbeState& state, int64_t k) {
 template <class Use>
 void each_watched(const ProbeState& state, Use use) {
   const FeatureLaw& law = *state.task.features();
-  const FeaturePopulation population(law, map_of(state.model), *state.model.isa().f64, true);
+  const FeaturePopulation& population = state.population();
   for (int64_t k : law.watched) {
     const std::vector<double> q = logits_of(state, k);
     use(k, others_of(law, k), population.column(k, q), q);

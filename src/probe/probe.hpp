@@ -10,6 +10,8 @@
 
 namespace lamina {
 
+class FeaturePopulation;
+
 // The state of a run at one recorded step.
 class ProbeState {
  public:
@@ -19,6 +21,8 @@ class ProbeState {
   int64_t step;
   // Metrics of a split; train is the set (or batch, or law) that the objective reads. Evaluated at most once each.
   std::function<const Metrics&(Split)> metrics;
+  // The exact law's columns, of tasks on features; made once a run.
+  std::function<const FeaturePopulation&()> population;
 };
 
 struct ProbeRow {

@@ -95,6 +95,12 @@ void FeaturePopulation::add_part(int64_t query, const std::vector<std::vector<in
   parts_.push_back(std::move(part));
 }
 
+std::vector<double> FeaturePopulation::entries() const {
+  std::vector<double> entries(entry_of_.size());
+  for (int64_t variable : variable_) entries[static_cast<size_t>(variable)] += 1;
+  return entries;
+}
+
 bool FeaturePopulation::gather(const double* Q, int64_t stride, double* x) const {
   const int64_t K = law_.features;
   for (int64_t v = 0; v < variables(); ++v) x[v] = Q[entry_of_[v] / K * stride + entry_of_[v] % K];

@@ -19,6 +19,8 @@ class FeaturePopulation {
   FeaturePopulation(const FeatureLaw& law, kernels::Map map, const kernels::Table<double>& table, bool tied);
 
   int64_t variables() const { return static_cast<int64_t>(entry_of_.size()); }
+  // How many entries of Q each variable stands for.
+  std::vector<double> entries() const;
   // x [variables] from Q, whose row n begins at Q + n * stride; false if Q differs where ties want it equal.
   bool gather(const double* Q, int64_t stride, double* x) const;
   // The entries between features of Q; others are untouched.

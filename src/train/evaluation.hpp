@@ -1,9 +1,10 @@
-// The sets that probes read: what the objective descends, fresh prompts of the same law, and prompts with unseen answers. Each
-// is drawn once, when first asked for, and measured at most once per recorded step.
+// What probes read: the set that the objective descends, fresh prompts of the same law, prompts with unseen answers, the exact
+// law of features. Each is made once, when first asked for, and a set is measured at most once a step.
 #pragma once
 #include <array>
 #include <memory>
 
+#include "theory/feature_population.hpp"
 #include "train/objective.hpp"
 
 namespace lamina {
@@ -32,6 +33,12 @@ class Evaluation {
     return metrics_[index];
   }
 
+  const FeaturePopulation& population() {
+    if (!population_)
+      population_ = std::make_unique<FeaturePopulation>(*task_->features(), attention_map(model_->settings()), *model_->isa().f64, true);
+    return *population_;
+  }
+
  private:
   std::unique_ptr<CompiledPrompts> draw(Split split) const {
     Prompts prompts;
@@ -48,6 +55,7 @@ class Evaluation {
   std::array<bool, 3> measured_{};
   std::array<Metrics, 3> metrics_{};
   std::array<std::unique_ptr<CompiledPrompts>, 3> sets_;
+  std::unique_ptr<FeaturePopulation> population_;
 };
 
 }  // namespace lamina
