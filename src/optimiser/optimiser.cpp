@@ -39,11 +39,25 @@ double lane_sum(std::span<const double> g, Function f) {
 
 enum class Norm { l2, l1, sign };
 
+double norm_of(std::span<const double> g, Norm norm) {
+  const auto root = [&](double sum) { return norm == Norm::l2 ? std::sqrt(sum) : sum; };
+  const double sum = norm == Norm::l2 ? lane_sum(g, [](double a) { return a * a; }) : lane_sum(g, [](double a) { return std::abs(a); });
+  if (sum > 1e-250 && sum < 1e250) return root(sum);
+  // Squares that underflow or overflow: the largest entry is taken out first.
+  double largest = 0;
+  for (double a : g) largest = std::max(largest, std::abs(a));
+  if (largest == 0) return 0;
+  return largest * root(lane_sum(g, [&](double a) {
+    const double ratio = std::abs(a) / largest;
+    return norm == Norm::l2 ? ratio * ratio : ratio;
+  }));
+}
+
 class NormalisedDescent final : public Optimiser {
  public:
   NormalisedDescent(double step_size, Norm norm) : step_size_(step_size), norm_(norm) {}
   bool step(std::span<double> x, std::span<const double> gradient) override {
-    const double norm = norm_of(gradient);
+    const double norm = norm_of(gradient, norm_);
     if (!(norm >= vanished)) return false;
     if (norm_ == Norm::sign) {
       for (size_t i = 0; i < x.size(); ++i) x[i] -= step_size_ * ((gradient[i] > 0) - (gradient[i] < 0));
@@ -55,20 +69,6 @@ class NormalisedDescent final : public Optimiser {
   }
 
  private:
-  double norm_of(std::span<const double> g) const {
-    const auto root = [&](double sum) { return norm_ == Norm::l2 ? std::sqrt(sum) : sum; };
-    const double sum = norm_ == Norm::l2 ? lane_sum(g, [](double a) { return a * a; }) : lane_sum(g, [](double a) { return std::abs(a); });
-    if (sum > 1e-250 && sum < 1e250) return root(sum);
-    // Squares that underflow or overflow: the largest entry is taken out first.
-    double largest = 0;
-    for (double a : g) largest = std::max(largest, std::abs(a));
-    if (largest == 0) return 0;
-    return largest * root(lane_sum(g, [&](double a) {
-      const double ratio = std::abs(a) / largest;
-      return norm_ == Norm::l2 ? ratio * ratio : ratio;
-    }));
-  }
-
   double step_size_;
   Norm norm_;
 };
@@ -138,6 +138,8 @@ constexpr std::array rows{
 };
 
 }  // namespace
+
+double l2_norm(std::span<const double> g) { return norm_of(g, Norm::l2); }
 
 std::span<const OptionRow> optimiser_options() { return rows; }
 

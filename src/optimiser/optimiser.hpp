@@ -23,6 +23,9 @@ class Optimiser {
   virtual void set_state(std::span<const double>) {}
 };
 
+// The l2 norm, in one order of summation whatever the machine; squares neither underflow nor overflow.
+double l2_norm(std::span<const double> g);
+
 std::span<const OptionRow> optimiser_options();
 // The gradient at another x than the present one; what it throws ends the update and leaves x and the optimiser as they were.
 using Slope = std::function<void(std::span<const double> x, std::span<double> gradient)>;

@@ -213,7 +213,8 @@ void Trainer::save(const std::string& path) const {
   for (const ProbeRow* probe : probes_) run["probes"].push_back(probe->name);
   std::string content;
   try {
-    content = pack(run, {{"parameters", model_->parameters()}, {"optimiser", optimiser_->state()}, {"trajectory", trajectory_->values()}});
+    content = pack(run, {{"parameters", model_->parameters()}, {"optimiser", optimiser_->state()}, {"trajectory", trajectory_->values()},
+                         {"crossings", crossings_->state()}, {"stop_rules", stop_rules_.state()}});
   } catch (const Json::exception&) {
     fail(LAMINA_E_UNSUPPORTED, "an option holds text that is not UTF-8, which a checkpoint cannot hold: rename the file");
   }
@@ -255,6 +256,16 @@ std::unique_ptr<Trainer> Trainer::load(const std::string& path, std::shared_ptr<
     trainer->trajectory_->assign(values);
     trainer->step_ = integer_in(run, "step", 0, trainer->settings_.integer("steps"));
     trainer->recorded_ = integer_in(run, "recorded", -1, trainer->step_);
+    if (tensors.contains("crossings")) {  // files of versions before these were written have neither
+      const auto &crossings = tensors.at("crossings"), &rules = tensors.at("stop_rules");
+      if (crossings.size() != trainer->crossings_->state().size() || rules.size() != trainer->stop_rules_.state().size())
+        throw std::runtime_error("its crossings or stop rules are not those of its options");
+      for (size_t i = 0; i < crossings.size(); i += Crossings::state_size)
+        if (!(crossings[i] >= -1 && crossings[i] <= static_cast<double>(trainer->step_)))
+          throw std::runtime_error("it has a crossing at a step that was not made");
+      trainer->crossings_->set_state(crossings);
+      trainer->stop_rules_.set_state(rules);
+    }
     trainer->seconds_ = run.at("seconds");
     if (!(trainer->seconds_ >= 0)) throw std::runtime_error("its seconds are negative");
     const auto rows = trainer->trajectory_->rows();

@@ -1,17 +1,12 @@
 // The population objective of tasks on features: exact loss and gradient by theory, with one variable for all entries of Q that
 // exchangeability keeps equal, where the optimiser treats entries one by one and Q starts so.
+#include <cmath>
+
 #include "theory/feature_population.hpp"
 #include "train/objective.hpp"
 
 namespace lamina {
 namespace {
-
-kernels::Map map_of(const Model& model) {
-  const Settings& settings = model.settings();
-  return settings.is("attention", "softmax") ? kernels::Map::softmax
-         : settings.is("attention", "linear") ? kernels::Map::linear
-                                              : kernels::Map::relu;
-}
 
 // Norms of the whole gradient count every entry.
 bool entrywise(const Settings& settings) { return !settings.is("optimiser", "ngd") || settings.is("normalisation", "sign"); }
@@ -19,15 +14,16 @@ bool entrywise(const Settings& settings) { return !settings.is("optimiser", "ngd
 class FeatureObjective final : public Objective {
  public:
   FeatureObjective(const FeatureLaw& law, const Model& model, const Settings& settings, const Team& team)
-      : team_(team), stride_(law.dimension), law_(law), tied_(entrywise(settings)), population_(law, map_of(model), *model.isa().f64, tied_) {
+      : team_(team), stride_(law.dimension), law_(law), tied_(entrywise(settings)), population_(law, attention_map(model.settings()), *model.isa().f64, tied_) {
     read(model);
   }
 
   std::span<double> variables(Model&) override { return x_; }
   void read(const Model& model) override {
+    entries_.clear();
     x_.resize(static_cast<size_t>(population_.variables()));
     if (population_.gather(model.parameters().data(), stride_, x_.data())) return;
-    population_ = FeaturePopulation(law_, map_of(model), *model.isa().f64, false);
+    population_ = FeaturePopulation(law_, attention_map(model.settings()), *model.isa().f64, false);
     x_.resize(static_cast<size_t>(population_.variables()));
     population_.gather(model.parameters().data(), stride_, x_.data());
   }
@@ -36,6 +32,13 @@ class FeatureObjective final : public Objective {
   Loss loss_and_gradient(const Model&, int64_t, double* gradient, bool) override {
     const double loss = population_.loss_and_gradient(x_.data(), gradient, team_);
     return {loss, loss};
+  }
+
+  double norm(std::span<const double> gradient) override {
+    if (entries_.empty()) entries_ = population_.entries();
+    std::vector<double> scaled(gradient.begin(), gradient.end());
+    for (size_t i = 0; i < scaled.size(); ++i) scaled[i] *= std::sqrt(entries_[i]);
+    return l2_norm(scaled);
   }
 
   Metrics measure(const Model& model, int64_t step) override {
@@ -50,7 +53,7 @@ class FeatureObjective final : public Objective {
   FeatureLaw law_;
   bool tied_;
   FeaturePopulation population_;
-  std::vector<double> x_;
+  std::vector<double> x_, entries_;
 };
 
 }  // namespace

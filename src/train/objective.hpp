@@ -5,6 +5,7 @@
 
 #include "base/parallel.hpp"
 #include "model/model.hpp"
+#include "optimiser/optimiser.hpp"
 #include "task/task.hpp"
 
 namespace lamina {
@@ -19,6 +20,8 @@ class Objective {
   virtual void write(Model&) const {}
   // Loss and gradient by the variables for update number `step`, a function of the step and the variables alone.
   virtual Loss loss_and_gradient(const Model& model, int64_t step, double* gradient, bool with_excess) = 0;
+  // The l2 norm of the gradient by all parameters, from that by the variables.
+  virtual double norm(std::span<const double> gradient) { return l2_norm(gradient); }
   // Metrics over what the objective reads at `step`.
   virtual Metrics measure(const Model& model, int64_t step) = 0;
 };

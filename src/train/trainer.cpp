@@ -31,6 +31,19 @@ constexpr std::array rows{
               "Prompts per step of fresh data, or of minibatches of the fixed set; 0 means all samples."},
     OptionRow{"steps", OptionKind::integer, "400", 0, most, "", "Updates in all."},
     OptionRow{"record_every", OptionKind::integer, "1", 1, most, "", "A row of the trajectory every so many steps, and at the last."},
+    OptionRow{"record_per_decade", OptionKind::integer, "0", 0, 1000, "",
+              "m > 0: rows at the steps 10^(j/m), j = 0, 1, 2, ..., each rounded to the nearest integer, at step 0 and at the last; "
+              "those of record_every too where it is given."},
+    OptionRow{"crossings", OptionKind::text, "", 0, 0, "",
+              "column=value, separated by commas, as in excess=1e-3,loss=0.5: the first step at which the column, measured at every "
+              "step, reaches the value from the side of its first; a row is recorded there. Loss is free; a probe costs at every "
+              "step what it costs in a row, until its last crossing is found."},
+    OptionRow{"loss_target", OptionKind::number, "0", 0, 1e300, "", "The run ends at the first step whose loss is at most this; 0: no target."},
+    OptionRow{"excess_target", OptionKind::number, "0", 0, 1e300, "", "The run ends at the first step whose excess is at most this; 0: no target."},
+    OptionRow{"gradient_target", OptionKind::number, "0", 0, 1e300, "",
+              "The run ends at the first step where the l2 norm of the gradient by all parameters is at most this; 0: no target."},
+    OptionRow{"time_limit", OptionKind::number, "0", 0, 1e9, "",
+              "The run ends after the step at which it has trained so many seconds; continued, it has as many again; 0: no limit."},
     OptionRow{"probes", OptionKind::text, "default", 0, 0, "",
               "Names separated by commas, or default (all that apply and are cheap), all, none."},
     OptionRow{"evaluation_samples", OptionKind::integer, "2048", 1, 1e9, "", "Prompts in each of the sets that probes read."},
@@ -46,12 +59,6 @@ double estimated_logit(const Task& task, const Settings& settings) {
   for (int32_t label : prompts.label) noisy += label == task.law().vocabulary;
   const double count = static_cast<double>(prompts.count);
   return noise_logit(std::clamp(noisy, 0.5, count - 0.5) / count);
-}
-
-// Of the population loss of the model's attention on the features' law.
-double feature_infimum(const FeatureLaw& law, const Model& model) {
-  const std::string& word = model.settings().text("attention");
-  return infimum_of(law, word == "softmax" ? kernels::Map::softmax : word == "linear" ? kernels::Map::linear : kernels::Map::relu);
 }
 
 // An integrator needs a gradient that is a smooth function of the parameters alone.
@@ -80,7 +87,7 @@ std::span<const OptionRow> trainer_options() { return rows; }
 
 Trainer::Trainer(std::shared_ptr<const Task> task, const Model* model, const Options& options, const Trainer* twin)
     : task_(std::move(task)), options_(options), settings_(all_rows(), options, defaults_of(*task_)),
-      team_(static_cast<int>(settings_.integer("threads"))) {
+      team_(static_cast<int>(settings_.integer("threads"))), schedule_(settings_), stop_rules_(settings_) {
   model_ = model ? model->clone() : make_model(*task_, Settings(model_options(), options, defaults_of(*task_)));
   if (model_->kind() != task_->kind())
     fail(LAMINA_E_ARGUMENT, "model is made for another kind of task, must be made for task " + std::string(task_->name()));
@@ -93,11 +100,12 @@ Trainer::Trainer(std::shared_ptr<const Task> task, const Model* model, const Opt
       task_->law().noise > 0 && task_->law().length > 0)
     model_->tensor("noise_logit")[0] = estimated_logit(*task_, settings_);
   objective_ = make_objective(task_, *model_, settings_, team_, twin ? twin->objective_.get() : nullptr);
-  if (task_->features()) infimum_ = feature_infimum(*task_->features(), *model_);
+  if (task_->features()) infimum_ = infimum_of(*task_->features(), attention_map(model_->settings()));
   const size_t variables = objective_->variables(*model_).size();
   allocate("gradient", 8.0 * static_cast<double>(variables), [&] { gradient_.resize(variables); });
   optimiser_ = make_optimiser(settings_, variables, [this](std::span<const double> x, std::span<double> g) { slope(x, g); });
   evaluation_ = std::make_unique<Evaluation>(task_, settings_, team_);
+  crossings_ = std::make_unique<Crossings>(settings_.text("crossings"), *model_, *task_, settings_);
   choose_probes();
   build_columns();
 }
@@ -158,7 +166,17 @@ void Trainer::on_progress(std::function<bool(const Progress&)> function, double 
   progress_seconds_ = seconds;
 }
 
-bool Trainer::due() const { return step_ % settings_.integer("record_every") == 0 || step_ == settings_.integer("steps"); }
+// The state that probes read at the present step, with the parameters as they stand.
+ProbeState Trainer::state() {
+  objective_->write(*model_);
+  evaluation_->begin(*model_, *objective_, step_);
+  return {*model_, *task_, settings_, step_, [this](Split split) -> const Metrics& { return evaluation_->at(split); },
+          [this]() -> const FeaturePopulation& { return evaluation_->population(); }};
+}
+
+bool Trainer::look(const Loss& loss) {
+  return crossings_->open() && crossings_->look(state(), loss.loss, loss.excess - infimum_);
+}
 
 // Loss and gradient at the present step, once: a run in chunks evaluates no more than one run does.
 const Loss& Trainer::evaluate(bool with_excess) {
@@ -169,13 +187,12 @@ const Loss& Trainer::evaluate(bool with_excess) {
   return loss_;
 }
 
-void Trainer::record(const Loss& loss) {
+void Trainer::record() {
   if (recorded_ == step_) return;
-  objective_->write(*model_);
+  const Loss& loss = evaluate(true);
   std::vector<double> row{static_cast<double>(step_), loss.loss, loss.excess - infimum_};
-  evaluation_->begin(*model_, *objective_, step_);
-  const ProbeState state{*model_, *task_, settings_, step_, [this](Split split) -> const Metrics& { return evaluation_->at(split); }};
-  for (const ProbeRow* probe : probes_) probe->measure(state, row);
+  const ProbeState now = state();
+  for (const ProbeRow* probe : probes_) probe->measure(now, row);
   trajectory_->record(row);
   recorded_ = step_;
 }
@@ -193,14 +210,14 @@ lamina_status Trainer::run(int64_t steps) {
   double reported = 0;
   lamina_status status = LAMINA_OK;
   for (;;) {
-    const bool row = due(), tell = progress_ && (seconds_ - reported >= progress_seconds_ || step_ >= last);
-    const Loss& loss = evaluate(row || tell);
-    if (row) record(loss);
+    const bool row = schedule_.due(step_), tell = progress_ && (seconds_ - reported >= progress_seconds_ || step_ >= last);
+    const Loss& loss = evaluate(row || tell || crossings_->watch_excess() || stop_rules_.watch_excess());
     seconds_ = before + seconds_since(start);
     if (!finite(loss)) {
-      record(loss);
+      record();
       return LAMINA_DIVERGED;
     }
+    if (look(loss) || row) record();
     if (tell) {
       reported = seconds_;
       const double rate = static_cast<double>(step_ - first) / std::max(seconds_ - before, 1e-9);
@@ -208,7 +225,13 @@ lamina_status Trainer::run(int64_t steps) {
       if (!progress_({step_, all, loss.loss, loss.excess - infimum_, seconds_, rate})) status = LAMINA_STOPPED;
     }
     if (stop_.exchange(false, std::memory_order_relaxed)) status = LAMINA_STOPPED;
-    if (status != LAMINA_OK || step_ >= last) return status;
+    if (status != LAMINA_OK) return status;
+    if (stop_rules_.reached(loss.loss, loss.excess - infimum_, stop_rules_.watch_gradient() ? objective_->norm(gradient_) : 0)) {
+      record();
+      return LAMINA_TARGET_REACHED;
+    }
+    if (step_ >= last) return LAMINA_OK;
+    if (stop_rules_.out_of_time(seconds_)) return LAMINA_TIME_LIMIT;
     bool moved = false;
     try {
       moved = optimiser_->step(objective_->variables(*model_), gradient_);
@@ -216,7 +239,7 @@ lamina_status Trainer::run(int64_t steps) {
       continue;
     }
     if (!moved) {
-      record(evaluate(true));
+      record();
       return LAMINA_GRADIENT_VANISHED;
     }
     ++step_;

@@ -12,7 +12,10 @@
 #include "optimiser/optimiser.hpp"
 #include "probe/probe.hpp"
 #include "task/task.hpp"
+#include "train/crossings.hpp"
 #include "train/objective.hpp"
+#include "train/schedule.hpp"
+#include "train/stop_rules.hpp"
 #include "train/trajectory.hpp"
 
 namespace lamina {
@@ -42,6 +45,8 @@ class Trainer {
   const std::shared_ptr<const Task>& task() const { return task_; }
   // The value that holds for a key of the task, the model or the trainer, as text.
   std::string option(const std::string& key) const;
+  // Those that the option `crossings` names, in its order.
+  const std::vector<Crossing>& crossings() const { return crossings_->all(); }
   // A snapshot that later steps do not change.
   std::shared_ptr<const Trajectory> trajectory() const;
 
@@ -54,9 +59,10 @@ class Trainer {
   void add_probe(const std::string& name);
   void build_columns();
   void set_options(const Options& options);
-  bool due() const;  // whether the present step has a row in the trajectory
   const Loss& evaluate(bool with_excess);
-  void record(const Loss& loss);
+  ProbeState state();
+  bool look(const Loss& loss);  // whether a watched column crossed its value at the present step
+  void record();
   bool finite(const Loss& loss) const;
   void slope(std::span<const double> x, std::span<double> gradient);  // the objective's gradient at other variables
 
@@ -68,6 +74,9 @@ class Trainer {
   std::unique_ptr<Objective> objective_;
   std::unique_ptr<Optimiser> optimiser_;
   std::unique_ptr<Evaluation> evaluation_;
+  std::unique_ptr<Crossings> crossings_;
+  Schedule schedule_;
+  StopRules stop_rules_;
   std::vector<const ProbeRow*> probes_;
   std::shared_ptr<Trajectory> trajectory_;
   std::vector<double> gradient_;
