@@ -23,6 +23,10 @@ const char* lamina_status_name(lamina_status status) {
       return "LAMINA_DIVERGED";
     case LAMINA_GRADIENT_VANISHED:
       return "LAMINA_GRADIENT_VANISHED";
+    case LAMINA_TARGET_REACHED:
+      return "LAMINA_TARGET_REACHED";
+    case LAMINA_TIME_LIMIT:
+      return "LAMINA_TIME_LIMIT";
     case LAMINA_E_ARGUMENT:
       return "LAMINA_E_ARGUMENT";
     case LAMINA_E_OPTION:

@@ -105,6 +105,29 @@ lamina_status lamina_trainer_step(const lamina_trainer* trainer, int64_t* out) {
   });
 }
 
+lamina_status lamina_crossing_init(lamina_crossing* crossing, uint32_t size) {
+  return guard("lamina_crossing_init", [&] { init_struct("crossing", crossing, size); });
+}
+
+lamina_status lamina_trainer_crossing_count(const lamina_trainer* trainer, int64_t* out) {
+  return guard("lamina_trainer_crossing_count", [&] {
+    require(trainer, "trainer");
+    require(out, "out");
+    *out = static_cast<int64_t>(trainer->run->trainer->crossings().size());
+  });
+}
+
+lamina_status lamina_trainer_crossing(const lamina_trainer* trainer, int64_t index, lamina_crossing* out) {
+  return guard("lamina_trainer_crossing", [&] {
+    require(trainer, "trainer");
+    read_struct("out", out);
+    const std::vector<Crossing>& all = trainer->run->trainer->crossings();
+    require_range("index", index, 0, static_cast<int64_t>(all.size()) - 1);
+    const Crossing& c = all[static_cast<size_t>(index)];
+    write_struct(out, lamina_crossing{0, 0, c.signal.c_str(), c.value, c.step, c.before, c.after});
+  });
+}
+
 lamina_status lamina_trainer_option(const lamina_trainer* trainer, const char* key, const char** out) {
   return guard("lamina_trainer_option", [&] {
     require(trainer, "trainer");

@@ -34,6 +34,8 @@ enum {
   LAMINA_STOPPED = 1,            /* the run was stopped by lamina_trainer_stop or by a callback */
   LAMINA_DIVERGED = 2,           /* the loss or the gradient is no longer finite */
   LAMINA_GRADIENT_VANISHED = 3,  /* normalised descent met a gradient of norm below 1e-30 */
+  LAMINA_TARGET_REACHED = 4,     /* loss_target, excess_target or gradient_target holds; once for each, then the run goes on */
+  LAMINA_TIME_LIMIT = 5,         /* the run has trained for time_limit seconds; continued, it has as many again */
   LAMINA_E_ARGUMENT = -1,        /* an argument is NULL or outside its range */
   LAMINA_E_OPTION = -2,          /* an option's key is unknown or its value outside its range */
   LAMINA_E_MEMORY = -3,          /* memory could not be allocated */
@@ -331,6 +333,20 @@ LAMINA_API lamina_status lamina_trainer_run(lamina_trainer* trainer, int64_t ste
 /* One lock-free store: safe from any thread and from a signal handler; the run ends after the step under way. */
 LAMINA_API void lamina_trainer_stop(lamina_trainer* trainer);
 LAMINA_API lamina_status lamina_trainer_step(const lamina_trainer* trainer, int64_t* out); /* updates made so far */
+/* One pair of the option `crossings`: the first step at which a column reached a value. */
+typedef struct lamina_crossing {
+  uint32_t struct_size;
+  uint32_t reserved;
+  const char* signal;   /* the column's name; borrowed from the trainer */
+  double value;         /* and what it is to reach, from the side of its first value */
+  int64_t step;         /* -1: not yet */
+  double before, after; /* the column at step - 1 and at step; NaN where there is none */
+} lamina_crossing;
+
+LAMINA_API lamina_status lamina_crossing_init(lamina_crossing* crossing, uint32_t size);
+/* As many as the option names, in its order, whether reached or not. */
+LAMINA_API lamina_status lamina_trainer_crossing_count(const lamina_trainer* trainer, int64_t* out);
+LAMINA_API lamina_status lamina_trainer_crossing(const lamina_trainer* trainer, int64_t index, lamina_crossing* out);
 /* The value of option `key` that holds in this run, given or default, as lamina_options_set_text takes it (an array: numbers
  * with commas). Borrowed. A key that no part of the run has fails; a value that is not set is "". */
 LAMINA_API lamina_status lamina_trainer_option(const lamina_trainer* trainer, const char* key, const char** out);

@@ -46,8 +46,8 @@ static int64_t integer(void) {
 
 /* What a status promises. */
 static lamina_status seen(lamina_status status, const char* function) {
-  if (status >= LAMINA_E_INTERNAL && status <= LAMINA_GRADIENT_VANISHED) ++counts[status - LAMINA_E_INTERNAL];
-  CHECK(status > LAMINA_E_INTERNAL && status <= LAMINA_GRADIENT_VANISHED);
+  if (status >= LAMINA_E_INTERNAL && status <= LAMINA_TIME_LIMIT) ++counts[status - LAMINA_E_INTERNAL];
+  CHECK(status > LAMINA_E_INTERNAL && status <= LAMINA_TIME_LIMIT);
   if (status < 0) check(strncmp(lamina_last_error(), function, strlen(function)) == 0, function, __LINE__);
   return status;
 }
@@ -392,7 +392,7 @@ int main(void) {
   }
   unlink(file);
   if (failures) printf("in case %llu\n", (unsigned long long)(seed - 1));
-  for (int status = LAMINA_E_INTERNAL; status <= LAMINA_GRADIENT_VANISHED; ++status)
+  for (int status = LAMINA_E_INTERNAL; status <= LAMINA_TIME_LIMIT; ++status)
     printf("%s %ld  ", lamina_status_name(status), counts[status - LAMINA_E_INTERNAL]);
   printf("\n");
   return report();

@@ -127,12 +127,23 @@ FIELD(lamina_progress, loss, 24);
 FIELD(lamina_progress, excess, 32);
 FIELD(lamina_progress, seconds, 40);
 FIELD(lamina_progress, steps_per_second, 48);
+
+SIZE(lamina_crossing, 48);
+FIELD(lamina_crossing, struct_size, 0);
+FIELD(lamina_crossing, reserved, 4);
+FIELD(lamina_crossing, signal, 8);
+FIELD(lamina_crossing, value, 16);
+FIELD(lamina_crossing, step, 24);
+FIELD(lamina_crossing, before, 32);
+FIELD(lamina_crossing, after, 40);
 #endif
 
 VALUE(LAMINA_OK, 0);
 VALUE(LAMINA_STOPPED, 1);
 VALUE(LAMINA_DIVERGED, 2);
 VALUE(LAMINA_GRADIENT_VANISHED, 3);
+VALUE(LAMINA_TARGET_REACHED, 4);
+VALUE(LAMINA_TIME_LIMIT, 5);
 VALUE(LAMINA_E_ARGUMENT, -1);
 VALUE(LAMINA_E_OPTION, -2);
 VALUE(LAMINA_E_MEMORY, -3);

@@ -14,6 +14,7 @@ static void make(void) {
   CHECK(lamina_options_create(&options) == LAMINA_OK);
   CHECK(lamina_options_set_number(options, "samples", 16) == LAMINA_OK);
   CHECK(lamina_options_set_number(options, "steps", 2) == LAMINA_OK);
+  CHECK(lamina_options_set_text(options, "crossings", "loss=1") == LAMINA_OK);
   CHECK(lamina_task_create("in_context_recall", options, &task) == LAMINA_OK);
   CHECK(lamina_model_create(task, options, &model) == LAMINA_OK);
   CHECK(lamina_trainer_create(task, model, options, &trainer) == LAMINA_OK);
@@ -228,6 +229,16 @@ static void test_trainer(void) {
   lamina_trainer_stop(NULL);
   REFUSED(lamina_trainer_step(NULL, &step), "lamina_trainer_step: trainer is NULL");
   REFUSED(lamina_trainer_step(trainer, NULL), "lamina_trainer_step: out is NULL");
+  lamina_crossing crossing;
+  CHECK(lamina_crossing_init(&crossing, sizeof crossing) == LAMINA_OK);
+  REFUSED(lamina_crossing_init(NULL, sizeof crossing), "lamina_crossing_init: crossing is NULL");
+  REFUSED(lamina_trainer_crossing_count(NULL, &step), "lamina_trainer_crossing_count: trainer is NULL");
+  REFUSED(lamina_trainer_crossing_count(trainer, NULL), "lamina_trainer_crossing_count: out is NULL");
+  REFUSED(lamina_trainer_crossing(NULL, 0, &crossing), "lamina_trainer_crossing: trainer is NULL");
+  REFUSED(lamina_trainer_crossing(trainer, 0, NULL), "lamina_trainer_crossing: out is NULL");
+  REFUSED(lamina_trainer_crossing(trainer, -1, &crossing), "lamina_trainer_crossing: index is -1");
+  REFUSED(lamina_trainer_crossing(trainer, 1, &crossing), "lamina_trainer_crossing: index is 1");
+  CHECK(crossing.signal == NULL && step == -7);
   REFUSED(lamina_trainer_task(NULL, &own), "lamina_trainer_task: trainer is NULL");
   REFUSED(lamina_trainer_task(trainer, NULL), "lamina_trainer_task: out is NULL");
   REFUSED(lamina_trainer_option(NULL, "noise", &text), "lamina_trainer_option: trainer is NULL");

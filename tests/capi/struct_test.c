@@ -49,6 +49,7 @@ INIT(task_shape, lamina_task_shape)
 INIT(task_arrays, lamina_task_arrays)
 INIT(task_callback, lamina_task_callback)
 INIT(tensor, lamina_tensor)
+INIT(crossing, lamina_crossing)
 
 /* Every released size, oldest first (64-bit pointers). A version that appends fields adds its size here. */
 static const struct {
@@ -56,7 +57,7 @@ static const struct {
   uint32_t released[1];
 } structs[] = {{init_catalogue_entry, {72}}, {init_attention_spec, {152}}, {init_attention_arrays, {688}},
                {init_task_shape, {48}},      {init_task_arrays, {56}},     {init_task_callback, {48}},
-               {init_tensor, {72}}};
+               {init_tensor, {72}},          {init_crossing, {48}}};
 
 static void test_init(void) {
   for (size_t s = 0; s < sizeof structs / sizeof structs[0]; ++s) {
@@ -91,6 +92,10 @@ static lamina_status fill_shape(void* out) {
 }
 static lamina_status fill_tensor(void* out) {
   return lamina_model_tensor_describe(model, 0, out);
+}
+static lamina_trainer* trainer;
+static lamina_status fill_crossing(void* out) {
+  return lamina_trainer_crossing(trainer, 0, out);
 }
 
 static void test_output(fill_function fill, uint32_t size) {
@@ -166,11 +171,18 @@ int main(void) {
   make_page();
   CHECK(lamina_task_create("in_context_recall", NULL, &task) == LAMINA_OK);
   CHECK(lamina_model_create(task, NULL, &model) == LAMINA_OK);
+  lamina_options* options = NULL;
+  CHECK(lamina_options_create(&options) == LAMINA_OK);
+  CHECK(lamina_options_set_text(options, "crossings", "loss=0.5") == LAMINA_OK);
+  CHECK(lamina_trainer_create(task, NULL, options, &trainer) == LAMINA_OK);
+  lamina_options_free(options);
   test_init();
   test_output(fill_entry, sizeof(lamina_catalogue_entry));
   test_output(fill_shape, sizeof(lamina_task_shape));
   test_output(fill_tensor, sizeof(lamina_tensor));
+  test_output(fill_crossing, sizeof(lamina_crossing));
   test_input();
+  lamina_trainer_free(trainer);
   lamina_model_free(model);
   lamina_task_free(task);
   return report();
