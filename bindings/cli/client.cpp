@@ -124,6 +124,19 @@ Table read_table(const lamina_trainer* trainer) {
   return table;
 }
 
+std::vector<Crossing> read_crossings(const lamina_trainer* trainer) {
+  std::vector<Crossing> crossings;
+  int64_t count = 0;
+  check(lamina_trainer_crossing_count(trainer, &count));
+  for (int64_t i = 0; i < count; ++i) {
+    lamina_crossing c;
+    check(lamina_crossing_init(&c, sizeof c));
+    check(lamina_trainer_crossing(trainer, i, &c));
+    crossings.push_back({c.signal, c.value, c.step, c.before, c.after});
+  }
+  return crossings;
+}
+
 std::string format_number(double value, int digits) {
   char text[64];
   return {text, std::to_chars(text, text + sizeof text, value, std::chars_format::general, digits).ptr};

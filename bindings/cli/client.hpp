@@ -11,7 +11,7 @@
 namespace cli {
 
 // Exit codes of the program.
-enum Exit { success = 0, run_failed = 1, usage = 2, interrupted = 130 };
+enum Exit { success = 0, run_failed = 1, usage = 2, timed_out = 124, interrupted = 130 };
 
 // One line for stderr and the exit code that goes with it.
 class Failure : public std::runtime_error {
@@ -76,6 +76,14 @@ struct Table {
   const std::vector<double>* column(const std::string& name) const;
 };
 Table read_table(const lamina_trainer* trainer);
+
+struct Crossing {
+  std::string signal;
+  double value;
+  int64_t step;  // -1: not yet
+  double before, after;
+};
+std::vector<Crossing> read_crossings(const lamina_trainer* trainer);
 
 // The C locale's "%.<digits>g"; "nan", "inf", "-inf".
 std::string format_number(double value, int digits);

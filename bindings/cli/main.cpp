@@ -20,7 +20,8 @@ constexpr const char* examples =
     "  lamina describe in_context_recall\n"
     "  lamina run in_context_recall noise=0.2 --csv run.csv --svg run.svg\n"
     "  lamina theory bayes_risk noise=0.2\n"
-    "Exit codes: 0 success, 1 the run or a file failed, 2 wrong usage or option, 130 stopped by Ctrl-C (results are kept).";
+    "Exit codes: 0 success, 1 the run or a file failed, 2 wrong usage or option, 124 ended by time_limit,\n"
+    "130 stopped by Ctrl-C (results are kept).";
 constexpr const char* run_examples =
     "Examples:\n"
     "  lamina run in_context_recall\n"
@@ -28,6 +29,7 @@ constexpr const char* run_examples =
     "  lamina run in_context_recall variant=original attention=softmax noise=0 steps=1500 --csv run.csv --svg run.svg\n"
     "  lamina run text_recall file=book.txt unit=words steps=200 --save run.safetensors\n"
     "  lamina run text_recall --resume run.safetensors\n"
+    "  lamina run in_context_convergence prompt_length=inf steps=1e6 record_per_decade=20 crossings=loss=0.1,loss=1e-3 loss_target=1e-4\n"
     "Ctrl-C ends the run after the step under way and writes what was computed; a second Ctrl-C kills.\n"
     "lamina describe NAME lists the options of a task.";
 

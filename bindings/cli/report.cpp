@@ -82,6 +82,10 @@ const char* Outcome::word() const {
       return "stopped";
     case LAMINA_DIVERGED:
       return "diverged";
+    case LAMINA_TARGET_REACHED:
+      return "target_reached";
+    case LAMINA_TIME_LIMIT:
+      return "time_limit";
     default:
       return "gradient_vanished";
   }
@@ -117,7 +121,19 @@ std::string summary(const Outcome& outcome, const Description& run) {
   text += ", " + run.isa + ", " + std::to_string(run.threads()) + (run.threads() == 1 ? " thread: " : " threads: ");
   if (outcome.status == LAMINA_GRADIENT_VANISHED) return text + "ended early, the gradient has vanished (below 1e-30)";
   if (outcome.status == LAMINA_DIVERGED) return text + "diverged, the loss or the gradient is no longer finite";
+  if (outcome.status == LAMINA_TARGET_REACHED) return text + "target reached";
+  if (outcome.status == LAMINA_TIME_LIMIT) return text + "ended by time_limit, not finished";
   return text + outcome.word();
+}
+
+std::string printed_crossings(const std::vector<Crossing>& crossings) {
+  std::string text;
+  for (const Crossing& c : crossings) {
+    text += c.signal + " = " + format_number(c.value, 6) + ": ";
+    if (c.step < 0) text += "not reached\n";
+    else text += "step " + std::to_string(c.step) + " (" + (c.step > 0 ? format_number(c.before, 6) + " before, " : "") + format_number(c.after, 6) + ")\n";
+  }
+  return text.empty() ? text : "\n" + text;
 }
 
 std::string csv(const Table& table) {
@@ -131,7 +147,8 @@ std::string csv(const Table& table) {
   return text;
 }
 
-std::string json(const Table& table, const Outcome& outcome, const Description& run, const std::vector<std::string>& files) {
+std::string json(const Table& table, const std::vector<Crossing>& crossings, const Outcome& outcome, const Description& run,
+                 const std::vector<std::string>& files) {
   Json document{{"task", run.task},
                 {"status", outcome.word()},
                 {"status_code", outcome.status},
@@ -139,6 +156,7 @@ std::string json(const Table& table, const Outcome& outcome, const Description& 
                 {"seconds", number(outcome.seconds)},
                 {"steps_per_second", number(outcome.steps_per_second())},
                 {"final", Json::object()},
+                {"crossings", Json::array()},
                 {"options", Json::object()},
                 {"parameters", Json::array()},
                 {"isa", run.isa},
@@ -152,6 +170,9 @@ std::string json(const Table& table, const Outcome& outcome, const Description& 
     if (!column.values.empty()) document["final"][column.name] = number(column.values.back());
     document["columns"][column.name] = column.definition;
   }
+  for (const Crossing& c : crossings)
+    document["crossings"].push_back({{"signal", c.signal}, {"value", c.value}, {"step", c.step < 0 ? Json(nullptr) : Json(c.step)},
+                                     {"before", number(c.before)}, {"after", number(c.after)}});
   for (size_t i = 0; i < run.entries.size(); ++i)
     document["options"][run.entries[i].key] = option_value(run.entries[i], run.values[i]);
   for (const Tensor& tensor : run.tensors) document["parameters"].push_back(tensor_summary(tensor));

@@ -25,6 +25,9 @@ std::string summary(const Outcome& outcome, const Description& run);
 // A header line and one line per row, 17 significant digits.
 std::string csv(const Table& table);
 // One document: status, final row, options, parameters, machine, times. `files` are those that were written.
-std::string json(const Table& table, const Outcome& outcome, const Description& run, const std::vector<std::string>& files);
+std::string json(const Table& table, const std::vector<Crossing>& crossings, const Outcome& outcome, const Description& run,
+                 const std::vector<std::string>& files);
+// A line for each: where it was reached, or that it was not; "" for none.
+std::string printed_crossings(const std::vector<Crossing>& crossings);
 
 }  // namespace cli

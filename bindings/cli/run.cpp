@@ -137,6 +137,7 @@ Exit run(const RunRequest& request) {
 
   const Outcome outcome = train(trainer.get(), request.quiet);
   const Table table = read_table(trainer.get());
+  const std::vector<Crossing> crossings = read_crossings(trainer.get());
   const Description description = describe(trainer.get());
   const Task task = make<Task>(lamina_trainer_task, trainer.get());
 
@@ -150,9 +151,9 @@ Exit run(const RunRequest& request) {
   results.write(request.svg, [&] { draw(request.svg, table, description, task.get()); });
 
   if (request.json) {
-    std::fputs(json(table, outcome, description, results.written()).c_str(), stdout);
+    std::fputs(json(table, crossings, outcome, description, results.written()).c_str(), stdout);
   } else if (!request.quiet) {
-    std::printf("%s\n%s\n", printed_table(table).c_str(), summary(outcome, description).c_str());
+    std::printf("%s%s\n%s\n", printed_table(table).c_str(), printed_crossings(crossings).c_str(), summary(outcome, description).c_str());
     for (const std::string& path : results.written()) std::printf("written: %s\n", path.c_str());
   }
   if (outcome.status == LAMINA_DIVERGED) {
@@ -161,6 +162,7 @@ Exit run(const RunRequest& request) {
     return run_failed;
   }
   if (results.failed()) return run_failed;
+  if (outcome.status == LAMINA_TIME_LIMIT) return timed_out;
   return outcome.status == LAMINA_STOPPED && was_interrupted ? interrupted : success;
 }
 

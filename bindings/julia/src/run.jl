@@ -12,7 +12,8 @@ of `Lamina.describe(name)`. `progress` is `:auto` (a line if stderr is a termina
 `Lamina.Progress` that is called about every `progress_seconds` (0: after every step) and may return `false` to stop the run.
 
 Properties: `trajectory` (a `Lamina.Trajectory`, a table to Tables.jl), `definitions` (of its columns), `parameters`, `loss`,
-`excess`, `step`, `steps`, `status` (:finished, :unfinished, :stopped, :diverged, :gradient_vanished), `options`, `task`.
+`excess`, `step`, `steps`, `status` (:finished, :unfinished, :stopped, :diverged, :gradient_vanished, :target_reached, :time_limit),
+`crossings`, `options`, `task`.
 """
 mutable struct Run
     handle::Handle
@@ -90,7 +91,7 @@ function continue!(run::Run, steps::Integer = 0)
             end
         end
     end
-    run.last == DIVERGED && @warn "the run diverged at step $(run.step): loss or gradient is no longer finite"
+    status(run) === :diverged && @warn "the run diverged at step $(run.step): loss or gradient is no longer finite"
     return run
 end
 
@@ -151,6 +152,28 @@ trajectory(run::Run) = lock(() -> read_trajectory(run)[1], run.lock)
 "    definitions(run)\n\nWhat each column of the trajectory is, a named tuple of texts; also `run.definitions`."
 definitions(run::Run) = lock(() -> read_trajectory(run)[2], run.lock)
 
+"""
+    crossings(run)
+
+The pairs of the option `crossings`, such as `crossings = ["excess=1e-3", "loss=0.5"]`, as a table to Tables.jl: the column `signal`,
+the `value`, the first `step` at which it was reached (`missing`: not yet), the column `before` and `after`; also `run.crossings`.
+"""
+function crossings(run::Run)
+    Row = NamedTuple{(:signal, :value, :step, :before, :after),Tuple{String,Float64,Union{Int,Missing},Float64,Float64}}
+    count = Ref{Int64}(0)
+    lock(run.lock) do
+        @call lamina_trainer_crossing_count(run::Ptr{Cvoid}, count::Ptr{Int64})
+        map(0:count[]-1) do index
+            record = blank(CrossingRecord)
+            @call lamina_trainer_crossing(run::Ptr{Cvoid}, index::Int64, record::Ref{CrossingRecord})
+            GC.@preserve run begin
+                signal = unsafe_string(record.signal)
+            end
+            Row((signal, record.value, record.step < 0 ? missing : Int(record.step), record.before, record.after))
+        end
+    end
+end
+
 "    options(run)\n\nThe value of every option that holds in the run, given or default, a named tuple; also `run.options`."
 function options(run::Run)
     out = Ref{Ptr{UInt8}}(C_NULL)
@@ -171,9 +194,7 @@ function updates(run::Run)
 end
 
 function status(run::Run)
-    run.last == STOPPED && return :stopped
-    run.last == DIVERGED && return :diverged
-    run.last == GRADIENT_VANISHED && return :gradient_vanished
+    run.last > 0 && return STATUSES[run.last]
     return run.step == run.steps && !isempty(run.trajectory.step) ? :finished : :unfinished
 end
 
@@ -181,7 +202,7 @@ last_of(column) = isempty(column) ? NaN : last(column)
 
 const RUN_PROPERTIES = (
     trajectory = trajectory, definitions = definitions, parameters = parameters, options = options, step = updates,
-    steps = run -> run.options.steps, status = status, loss = run -> last_of(run.trajectory.loss),
+    steps = run -> run.options.steps, status = status, crossings = crossings, loss = run -> last_of(run.trajectory.loss),
     excess = run -> last_of(run.trajectory.excess))
 
 Base.propertynames(::Run) = (keys(RUN_PROPERTIES)..., :task, :progress, :progress_seconds)

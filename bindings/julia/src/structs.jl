@@ -1,6 +1,6 @@
 # The structs and constants of lamina.h, in its order. `blank(T)` is a struct as its lamina_*_init leaves it.
 
-const STOPPED, DIVERGED, GRADIENT_VANISHED = Int32(1), Int32(2), Int32(3)
+const STATUSES = (:stopped, :diverged, :gradient_vanished, :target_reached, :time_limit)  # the positive ones, from 1
 const KINDS = (:number, :integer, :word, :text, :array, :name)
 const MAPS = (softmax = 1, linear = 2, relu = 3)
 const NORMALISERS = (default = 0, none = 1, visible = 2, row_sum = 3)
@@ -138,10 +138,22 @@ struct ProgressRecord
     steps_per_second::Float64
 end
 
+mutable struct CrossingRecord
+    struct_size::UInt32
+    reserved::UInt32
+    signal::Ptr{UInt8}
+    value::Float64
+    step::Int64
+    before::Float64
+    after::Float64
+    CrossingRecord() = new()
+end
+
 const INITIALISERS = IdDict{Type,Symbol}(
     CatalogueEntry => :lamina_catalogue_entry_init, AttentionSpec => :lamina_attention_spec_init,
     AttentionArrays => :lamina_attention_arrays_init, TaskShape => :lamina_task_shape_init,
-    TaskArrays => :lamina_task_arrays_init, TaskCallback => :lamina_task_callback_init, TensorRecord => :lamina_tensor_init)
+    TaskArrays => :lamina_task_arrays_init, TaskCallback => :lamina_task_callback_init, TensorRecord => :lamina_tensor_init,
+    CrossingRecord => :lamina_crossing_init)
 
 function blank(::Type{T}) where {T}
     struct_ = T()

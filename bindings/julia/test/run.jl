@@ -73,6 +73,18 @@ diverged = @test_logs (:warn, r"diverged at step") Lamina.train(; RUN..., varian
                                                                    optimiser = :gd, step_size = 1e6, steps = 200)
 @test diverged.status === :diverged && diverged.step < 200 && !isfinite(diverged.loss)
 
+# Crossings and targets.
+balanced(; more...) = Lamina.train("in_context_convergence"; features = 10, prompt_length = Inf, progress = false, steps = 1000, more...)
+timed = balanced(probes = :none, record_per_decade = 1, crossings = ["loss=0.1", "attention_0=0.5", "loss=1e-9"])
+@test [c.signal for c in timed.crossings] == ["loss", "attention_0", "loss"]
+@test isequal([c.step for c in timed.crossings], [166, 145, missing])
+@test timed.crossings[1].before > 0.1 >= timed.crossings[1].after
+@test timed.trajectory.step == [0, 1, 10, 100, 145, 166, 1000]
+reached = balanced(excess_target = 0.1)
+@test reached.status === :target_reached && reached.step == 166 && isempty(reached.crossings)
+@test Lamina.continue!(reached).status === :finished && reached.step == 1000
+@test balanced(steps = 10^9, record_every = 10^9, time_limit = 1e-3).status === :time_limit
+
 # A model to start from is copied.
 model = Lamina.Model(; SMALL...)
 Lamina.parameters!(model; lambda = 2)

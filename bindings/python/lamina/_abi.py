@@ -6,7 +6,8 @@ from ctypes import CFUNCTYPE, POINTER, Structure, c_char_p, c_double, c_int32, c
 
 ABI = 0  # the major version of the binary interface that the structs below describe
 
-OK, STOPPED, DIVERGED, GRADIENT_VANISHED = 0, 1, 2, 3
+OK, STOPPED, DIVERGED = 0, 1, 2
+STATUSES = {1: "stopped", 2: "diverged", 3: "gradient_vanished", 4: "target_reached", 5: "time_limit"}
 KINDS = {1: "number", 2: "integer", 3: "word", 4: "text", 5: "array", 6: "name"}
 F64, F32 = 1, 2
 FORWARD, BACKWARD = 1, 2
@@ -78,6 +79,11 @@ class ProgressRecord(Structure):
                 ("excess", c_double), ("seconds", c_double), ("steps_per_second", c_double)]
 
 
+class Crossing(Structure):
+    _fields_ = [("struct_size", c_uint32), ("reserved", c_uint32), ("signal", c_char_p), ("value", c_double), ("step", c_int64),
+                ("before", c_double), ("after", c_double)]
+
+
 ProgressFunction = CFUNCTYPE(c_int32, c_void_p, POINTER(ProgressRecord))
 
 _text, _handle, _out, _array = c_char_p, c_void_p, POINTER(c_void_p), c_void_p
@@ -140,6 +146,9 @@ PROTOTYPES = {
     "lamina_trainer_run": (_status, [_handle, c_int64]),
     "lamina_trainer_stop": (None, [_handle]),
     "lamina_trainer_step": (_status, [_handle, _count]),
+    "lamina_crossing_init": (_status, [POINTER(Crossing), c_uint32]),
+    "lamina_trainer_crossing_count": (_status, [_handle, _count]),
+    "lamina_trainer_crossing": (_status, [_handle, c_int64, POINTER(Crossing)]),
     "lamina_trainer_option": (_status, [_handle, _text, POINTER(c_char_p)]),
     "lamina_trainer_model": (_status, [_handle, _out]),
     "lamina_trainer_task": (_status, [_handle, _out]),

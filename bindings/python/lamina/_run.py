@@ -5,7 +5,7 @@ import ctypes
 import os
 import threading
 import warnings
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import _abi
 from ._catalogue import entries
 from ._interrupt import Deferred, call_host
-from ._library import Handle, Interrupted, check, create, finish, library
+from ._library import Handle, Interrupted, check, create, finish, initialised, library
 from ._model import Model, Parameters
 from ._progress import Function, Line, Progress, reporter
 from ._task import Task, as_task
@@ -22,6 +22,16 @@ from ._trajectory import Trajectory
 Array = NDArray[np.float64]
 ProgressOption = Union[str, bool, None, Function]
 INTERVAL = 0.1  # seconds between two looks at Ctrl-C and two lines of progress
+
+
+class Crossing(NamedTuple):
+    """The first step at which a column of the trajectory reached a value."""
+
+    signal: str  # the column
+    value: float
+    step: Optional[int]  # None: not yet
+    before: float  # the column at step - 1, and
+    after: float  # at step; nan where there is none
 
 
 class Run(Handle):
@@ -124,9 +134,8 @@ class Run(Handle):
 
     @property
     def status(self) -> str:
-        """"finished", "unfinished", "stopped", "diverged" or "gradient_vanished"."""
-        words = {_abi.STOPPED: "stopped", _abi.DIVERGED: "diverged", _abi.GRADIENT_VANISHED: "gradient_vanished"}
-        return words.get(self._status) or ("finished" if self.step == self.steps and self.trajectory.rows else "unfinished")
+        """"finished", "unfinished", "stopped", "diverged", "gradient_vanished", "target_reached" or "time_limit"."""
+        return _abi.STATUSES.get(self._status) or ("finished" if self.step == self.steps and self.trajectory.rows else "unfinished")
 
     @property
     def trajectory(self) -> Trajectory:
@@ -135,6 +144,21 @@ class Run(Handle):
             if self._snapshot is None or self._snapshot.rows == 0 or self._snapshot["step"][-1] != self.step:
                 self._snapshot = Trajectory(self)
             return self._snapshot
+
+    @property
+    def crossings(self) -> List[Crossing]:
+        """The pairs of the option `crossings`, such as crossings=["excess=1e-3", "loss=0.5"], and where each was reached;
+        pandas.DataFrame(run.crossings) is their table."""
+        with self._lock:
+            count = ctypes.c_int64()
+            check(library.lamina_trainer_crossing_count(self, ctypes.byref(count)))
+            found = []
+            for index in range(count.value):
+                record = initialised(_abi.Crossing, "lamina_crossing_init")
+                check(library.lamina_trainer_crossing(self, index, ctypes.byref(record)))
+                step = None if record.step < 0 else record.step
+                found.append(Crossing(record.signal.decode(), record.value, step, record.before, record.after))
+            return found
 
     @property
     def loss(self) -> float:

@@ -148,6 +148,18 @@ def test_divergence_is_told(small):
     assert run.status == "diverged" and not math.isfinite(run.loss + run.trajectory["excess"][-1])
 
 
+def test_crossings_and_targets():
+    balanced = {"task": "in_context_convergence", "features": 10, "prompt_length": math.inf, "steps": 1000}
+    run = lamina.run(**balanced, probes="none", record_per_decade=1, crossings=["loss=0.1", "attention_0=0.5", "loss=1e-9"])
+    assert [(c.signal, c.step) for c in run.crossings] == [("loss", 166), ("attention_0", 145), ("loss", None)]
+    assert run.crossings[0].before > 0.1 >= run.crossings[0].after and math.isnan(run.crossings[2].after)
+    assert list(run.trajectory["step"]) == [0, 1, 10, 100, 145, 166, 1000]
+    run = lamina.run(**balanced, excess_target=0.1)
+    assert run.status == "target_reached" and run.step == 166 and run.crossings == []
+    assert run.continue_().status == "finished" and run.step == 1000
+    assert lamina.run(**{**balanced, "steps": 10**9}, record_every=10**9, time_limit=1e-3).status == "time_limit"
+
+
 def test_trajectory_is_a_mapping(small):
     table = lamina.run(**small).trajectory
     assert table.columns[:3] == ("step", "loss", "excess") and len(table) == len(table.columns) == len(dict(table))

@@ -97,6 +97,8 @@ advance <- function(trainer, steps, progress) {
             ": what was computed is kept, lamina_continue() goes on", call. = FALSE)
   if (run$status == "LAMINA_DIVERGED")
     warning("diverged at step ", run$step, ": the loss or the gradient is not finite", call. = FALSE)
+  if (run$status == "LAMINA_TIME_LIMIT")
+    warning("time_limit reached at step ", run$step, " of ", run$steps, ": lamina_continue() goes on for as long again", call. = FALSE)
   run
 }
 
@@ -105,6 +107,7 @@ new_run <- function(trainer, code = 0L, interrupted = FALSE) {
   options <- run_options(trainer)
   structure(list(task = trainer$task, model = model_of(trainer), trainer = trainer,
                  trajectory = data.frame(table$columns, check.names = FALSE), definitions = table$definitions,
+                 crossings = data.frame(.Call(shim_trainer_crossings, trainer$pointer)),
                  options = options, step = trainer_step(trainer), steps = as.numeric(options[["steps"]]),
                  status = .Call(shim_status_name, code), interrupted = interrupted), class = "lamina_run")
 }
@@ -115,6 +118,8 @@ status_text <- function(run) {
     LAMINA_STOPPED = if (run$interrupted) "interrupted" else "stopped",
     LAMINA_DIVERGED = "diverged: the loss or the gradient is not finite",
     LAMINA_GRADIENT_VANISHED = "ended: the gradient vanished",
+    LAMINA_TARGET_REACHED = "target reached",
+    LAMINA_TIME_LIMIT = "ended by time_limit",
     run$status)
 }
 
@@ -126,6 +131,7 @@ print.lamina_run <- function(x, ...) {
   if (!rows) return(invisible(x))
   shown <- intersect(c("step", "loss", "excess", "predicted", "test_excess", "unseen_accuracy"), names(x$trajectory))
   print(x$trajectory[unique(c(1L, rows)), shown], row.names = FALSE, digits = 6)
+  if (nrow(x$crossings)) print(x$crossings, row.names = FALSE, digits = 6)
   cat(rows, " rows, ", ncol(x$trajectory), " columns: as.data.frame(run), summary(run), plot(run), coef(run), predict(run, prompts)\n",
       sep = "")
   invisible(x)

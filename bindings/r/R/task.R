@@ -6,10 +6,12 @@ prepare_options <- function(options, table = NULL) {
   if (length(options) && (is.null(keys) || any(!nzchar(keys)))) refuse("every option must be named, as in noise = 0.5")
   if (anyDuplicated(keys)) refuse("option ", keys[duplicated(keys)][1], " is given twice")
   is_array <- keys %in% table$name[table$kind == "array"]
+  is_text <- keys %in% table$name[table$kind == "text"]
   values <- lapply(seq_along(options), function(i) {
     value <- options[[i]]
     if (is.factor(value)) value <- as.character(value)
     if (is.character(value)) {
+      if (is_text[i] && !anyNA(value)) value <- paste(value, collapse = ",")
       if (length(value) != 1L || is.na(value)) refuse("option ", keys[i], " must be one text")
       return(enc2utf8(if (keys[i] == "file") path.expand(value) else value))
     }

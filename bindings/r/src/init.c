@@ -33,6 +33,7 @@ static const R_CallMethodDef routines[] = {
     ROUTINE(shim_trainer_model, 1),
     ROUTINE(shim_trainer_task, 1),
     ROUTINE(shim_trainer_options, 2),
+    ROUTINE(shim_trainer_crossings, 1),
     ROUTINE(shim_trainer_trajectory, 1),
     ROUTINE(shim_trainer_save, 2),
     ROUTINE(shim_trainer_load, 2),

@@ -31,6 +31,7 @@ SEXP shim_trainer_step(SEXP trainer);
 SEXP shim_trainer_model(SEXP trainer);
 SEXP shim_trainer_task(SEXP trainer);
 SEXP shim_trainer_options(SEXP trainer, SEXP keys);
+SEXP shim_trainer_crossings(SEXP trainer);
 SEXP shim_trainer_trajectory(SEXP trainer);
 SEXP shim_trainer_save(SEXP trainer, SEXP path);
 SEXP shim_trainer_load(SEXP path, SEXP task);

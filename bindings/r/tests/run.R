@@ -71,6 +71,17 @@ stopifnot(stopped$status == "LAMINA_STOPPED", !stopped$interrupted, stopped$step
 failing <- tryCatch(small(steps = 50, progress = function(p) stop("mine")), error = conditionMessage)
 stopifnot(identical(failing, "mine"))
 
+# Crossings and the ends of a run.
+balanced <- function(...) lamina_run("in_context_convergence", features = 10, prompt_length = Inf, ...)
+timed <- balanced(steps = 1000, probes = "none", record_per_decade = 1, crossings = c("loss=0.1", "attention_0=0.5", "loss=1e-9"))
+stopifnot(identical(timed$crossings$signal, c("loss", "attention_0", "loss")), identical(timed$crossings$step, c(166, 145, NA)))
+stopifnot(timed$crossings$before[1] > 0.1, timed$crossings$after[1] <= 0.1)
+stopifnot(identical(table_of(timed)$step, c(0, 1, 10, 100, 145, 166, 1000)), any(grepl("attention_0", capture.output(print(timed)))))
+reached <- balanced(steps = 1000, excess_target = 0.1)
+stopifnot(reached$status == "LAMINA_TARGET_REACHED", reached$step == 166, lamina_continue(reached)$step == 1000)
+limit <- tryCatch(balanced(steps = 1e9, record_every = 1e9, time_limit = 1e-3), warning = conditionMessage)
+stopifnot(grepl("^time_limit reached at step", limit), nrow(whole$crossings) == 0)
+
 # What a run says of itself.
 text <- capture.output(print(whole), print(summary(whole)), print(trainer), print(whole$task), print(whole$model))
 stopifnot(any(grepl("step 60 of 60, finished", text)), any(grepl("Bayes risk", text)))
