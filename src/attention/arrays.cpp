@@ -10,8 +10,6 @@
 namespace lamina::attention {
 namespace {
 
-__extension__ typedef __int128 Wide;  // sums of products of strides and extents never overflow
-
 struct Extents {
   int64_t n[4];
   bool empty() const { return n[0] == 0 || n[1] == 0 || n[2] == 0 || n[3] == 0; }
@@ -28,34 +26,34 @@ template <class... Parts>
   fail(LAMINA_E_ARGUMENT, what);
 }
 
-// The byte ranges of one call. Fixed room: a call allocates nothing.
+// The byte ranges of one call, inputs before outputs. Fixed room: a call allocates nothing.
 class Ranges {
  public:
-  // Bytes low <= address < high of [first, first + reach] elements, `first` at or before the data pointer.
-  void add(const char* name, const void* data, Wide before, Wide after, int64_t bytes, bool output) {
-    const Wide start = reinterpret_cast<uintptr_t>(data);
-    const Wide low = start + before * bytes, high = start + (after + 1) * bytes;
-    if (low < 0 || high > static_cast<Wide>(UINTPTR_MAX))
-      fail_array(name, ".stride: elements outside the address space, must be within it");
-    range_[count_++] = {name, static_cast<uintptr_t>(low), static_cast<uintptr_t>(high), output};
+  // Bytes low <= address < high.
+  void add(const char* name, uintptr_t low, uintptr_t high, bool output) {
+    if (!output) inputs_ = count_ + 1;
+    range_[count_++] = {name, low, high};
   }
   void check_overlaps() const {
-    for (int i = 0; i < count_; ++i)
-      for (int j = 0; j < i; ++j) {
-        const Range &x = range_[i], &y = range_[j];
-        if ((x.output || y.output) && x.low < y.high && y.low < x.high)
-          fail_array(x.output ? x.name : y.name, " overlaps ", x.output ? y.name : x.name, ", must not");
-      }
+    bool some = false;
+    for (int i = inputs_; i < count_; ++i)
+      for (int j = 0; j < i; ++j) some |= overlap(range_[i], range_[j]);
+    if (some) fail_overlap();
   }
 
  private:
   struct Range {
     const char* name;
     uintptr_t low, high;
-    bool output;
   };
+  static bool overlap(const Range& x, const Range& y) { return (x.low < y.high) & (y.low < x.high); }
+  [[noreturn]] void fail_overlap() const {
+    for (int i = inputs_;; ++i)
+      for (int j = 0; j < i; ++j)
+        if (overlap(range_[i], range_[j])) fail_array(range_[i].name, " overlaps ", range_[j].name, ", must not");
+  }
   Range range_[24];
-  int count_ = 0;
+  int count_ = 0, inputs_ = 0;
 };
 
 class Checker {
@@ -69,6 +67,7 @@ class Checker {
     input(name, x, extents, required, plan_.element_bytes());
   }
   void output(const char* name, const lamina_output& x, const Extents& extents, bool required) {
+    if (!x.data && !required) return;
     const int64_t bytes = plan_.element_bytes();
     if (!present(name, x.data, extents, required, bytes)) return;
     check_distinct(name, x.stride, extents);
@@ -98,14 +97,14 @@ class Checker {
   void number(const char* name, const double* value) {
     if (!value) return;
     aligned(name, value, 8);
-    ranges_.add(name, value, 0, 0, 8, true);
+    add(name, value, 8, true);
   }
   void workspace(const void* memory, size_t bytes, size_t needed) {
     if (!memory) return;
     if (bytes < needed)
       fail_array("workspace_bytes", " is ", std::to_string(bytes), ", must be at least ", std::to_string(needed));
     aligned("workspace", memory, alignment);
-    if (needed > 0) ranges_.add("workspace", memory, 0, static_cast<Wide>(needed) - 1, 1, true);
+    if (needed > 0) add("workspace", memory, needed, true);
   }
   void finish() const { ranges_.check_overlaps(); }
 
@@ -119,7 +118,7 @@ class Checker {
     if (plan_.n == 0) return false;
     if (!values) fail_array(name, " is NULL, must point to ", text(count), " numbers");
     aligned(name, values, 8);
-    ranges_.add(name, values, 0, count - 1, 8, false);
+    add(name, values, static_cast<size_t>(count) * 8, false);
     return true;
   }
   bool present(const char* name, const void* data, const Extents& extents, bool required, int64_t bytes) {
@@ -130,22 +129,51 @@ class Checker {
     if (data) aligned(name, data, static_cast<size_t>(bytes));
     return data != nullptr;
   }
+  // bytes: a power of two
   void aligned(const char* name, const void* data, size_t bytes) {
     const uintptr_t address = reinterpret_cast<uintptr_t>(data);
-    if (address % bytes != 0)
+    if ((address & (bytes - 1)) != 0)
       fail_array(name, " is at address ", std::to_string(address), ", must be a multiple of ", std::to_string(bytes));
   }
+  void add(const char* name, const void* data, size_t bytes, bool output) {
+    const uintptr_t low = reinterpret_cast<uintptr_t>(data);
+    uintptr_t high;
+    if (__builtin_add_overflow(low, bytes, &high)) fail_array(name, ": elements outside the address space, must be within it");
+    ranges_.add(name, low, high, output);
+  }
+  // No object is larger than a pointer difference.
   void add(const char* name, const void* data, const int64_t* stride, const Extents& extents, int64_t bytes, bool output) {
-    Wide before = 0, after = 0;
+    int64_t before = 0, after = 1;
+    bool outside = false;
     for (int k = 0; k < 4; ++k) {
-      const Wide reach = static_cast<Wide>(stride[k]) * (extents.n[k] - 1);
-      (reach < 0 ? before : after) += reach;
+      int64_t reach;
+      outside |= __builtin_mul_overflow(stride[k], extents.n[k] - 1, &reach);
+      outside |= __builtin_add_overflow(before, std::min<int64_t>(reach, 0), &before);
+      outside |= __builtin_add_overflow(after, std::max<int64_t>(reach, 0), &after);
     }
-    ranges_.add(name, data, before, after, bytes, output);
+    outside |= __builtin_mul_overflow(before, bytes, &before);
+    outside |= __builtin_mul_overflow(after, bytes, &after);
+    const uintptr_t start = reinterpret_cast<uintptr_t>(data);
+    uintptr_t low, high;
+    outside |= __builtin_sub_overflow(start, -static_cast<uintptr_t>(before), &low);
+    outside |= __builtin_add_overflow(start, static_cast<uintptr_t>(after), &high);
+    if (outside) fail_array(name, ".stride: elements outside the address space, must be within it");
+    ranges_.add(name, low, high, output);
   }
   // No two elements of an output at one place: taken in ascending order, each stride steps over all that the smaller ones
-  // reach.
+  // reach. Where the last stride is the smallest, and so on, that order need not be found.
   void check_distinct(const char* name, const int64_t* stride, const Extents& extents) {
+    int64_t reach = 0;
+    bool distinct = true;
+    for (int k = 3; k >= 0; --k) {
+      int64_t step;
+      distinct &= (extents.n[k] == 1) | (stride[k] > reach);
+      distinct &= !__builtin_mul_overflow(stride[k], extents.n[k] - 1, &step) & !__builtin_add_overflow(reach, step, &reach);
+    }
+    if (!distinct) check_distinct_sorted(name, stride, extents);
+  }
+  void check_distinct_sorted(const char* name, const int64_t* stride, const Extents& extents) {
+    __extension__ typedef __int128 Wide;  // sums of products of strides and extents never overflow
     int order[4] = {0, 1, 2, 3};
     std::sort(order, order + 4, [&](int x, int y) { return stride[x] < stride[y]; });
     Wide reach = 0;

@@ -67,8 +67,10 @@ class Plan {
   int64_t chunks() const { return (L_k + key_chunk - 1) / key_chunk; }
   bool keep_tiles;  // backward: all tiles of a block fit the panel, nothing is computed twice
   bool by_head;     // backward: one sweep gives dQ, dK, dV of a key head (else one over blocks, one over chunks)
-  bool by_entry;    // many short sequences: one a lane (short.hpp); what stands above means nothing then
-  int slots;        // threads that can work at once: copies of the scratch
+  // What a lane of a register is: a query of a block, or of short sequences a key head or a query (short.hpp), where what
+  // stands above means nothing.
+  enum class Lanes { block, key_heads, queries } lanes;
+  int slots;  // threads that can work at once: copies of the scratch
 
   const Team& team() const { return *team_; }
   // Bytes that one call in `direction` (LAMINA_FORWARD, LAMINA_BACKWARD) needs.

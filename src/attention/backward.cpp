@@ -326,6 +326,18 @@ void run(const Plan& plan, const lamina_attention_arrays& arrays, char* memory) 
   *arrays.d_scale = sum;
 }
 
+template <class T>
+void run_any(const Plan& plan, const lamina_attention_arrays& arrays, char* memory) {
+  switch (plan.lanes) {
+    case Plan::Lanes::block:
+      return run<T>(plan, arrays, memory);
+    case Plan::Lanes::key_heads:
+      return short_backward<T>(plan, arrays, memory);
+    case Plan::Lanes::queries:
+      return few_backward<T>(plan, arrays, memory);
+  }
+}
+
 }  // namespace
 
 template <class T>
@@ -341,12 +353,7 @@ template size_t backward_workspace<double>(const Plan&);
 void backward(const Plan& plan, const lamina_attention_arrays& arrays, void* workspace, size_t workspace_bytes) {
   check_backward(plan, arrays, workspace, workspace_bytes);
   const Workspace memory(workspace, plan.workspace(LAMINA_BACKWARD));
-  if (plan.by_entry)
-    plan.f64 ? short_backward<double>(plan, arrays, memory.memory()) : short_backward<float>(plan, arrays, memory.memory());
-  else if (plan.f64)
-    run<double>(plan, arrays, memory.memory());
-  else
-    run<float>(plan, arrays, memory.memory());
+  plan.f64 ? run_any<double>(plan, arrays, memory.memory()) : run_any<float>(plan, arrays, memory.memory());
 }
 
 }  // namespace lamina::attention

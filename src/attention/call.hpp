@@ -97,8 +97,14 @@ void fill(const Matrix<T>& x, int64_t first_row, int64_t rows, int64_t cols, T v
 // x[first_row + i, f] = factor * y[i, f]
 template <class T>
 void put_rows(const Matrix<T>& x, int64_t first_row, int64_t rows, int64_t cols, const T* y, int64_t y_row, T factor) {
-  for (int64_t i = 0; i < rows; ++i)
-    for (int64_t f = 0; f < cols; ++f) *x.at(first_row + i, f) = factor * y[i * y_row + f];
+  const int64_t col = x.col;
+  for (int64_t i = 0; i < rows; ++i) {
+    T* const row = x.at(first_row + i);
+    if (col == 1)  // in registers
+      for (int64_t f = 0; f < cols; ++f) row[f] = factor * y[i * y_row + f];
+    else
+      for (int64_t f = 0; f < cols; ++f) row[f * col] = factor * y[i * y_row + f];
+  }
 }
 // body(item, slot) for every item; several items a chunk where each is little work. No chunking changes a bit.
 template <class Body>

@@ -65,6 +65,46 @@ const kernels::InstructionSet* choose(const char* isa) {
   fail(LAMINA_E_UNSUPPORTED, text);
 }
 
+// Short sequences (short.hpp): what fills the lanes of a register best, by how many of them work times how fast each way was
+// measured to be with all of them at work (bench/attention). The reference is given what AVX-512 is given, so that it is
+// tested.
+Plan::Lanes choose_lanes(const Plan& plan) {
+  const uint32_t elsewhere =
+      LAMINA_WITH_BIAS | LAMINA_WITH_MASK | LAMINA_WITH_WEIGHTS | LAMINA_WITH_SCORES | LAMINA_WITH_OFFSETS;
+  const int64_t width = std::max(plan.d, plan.d_v), heads = plan.n * plan.H_kv;
+  if (plan.has(elsewhere) || std::max(plan.L_q, plan.L_k) > short_tokens || width > short_width || heads == 0)
+    return Plan::Lanes::block;
+  const int64_t widest = 64 / plan.element_bytes();
+  const int64_t lanes = plan.f64 ? plan.isa->f64->short_attention.entries : plan.isa->f32->short_attention.entries;
+  const bool wide = lanes == widest || lanes == 1;
+  const bool band = plan.causal != LAMINA_CAUSAL_NONE || plan.left >= 0 || plan.right >= 0;
+  const int64_t register_lanes = wide ? widest : lanes;
+  const auto at_work = [&](int64_t count) {
+    const int64_t registers = (count + register_lanes - 1) / register_lanes;
+    return static_cast<double>(count) / static_cast<double>(std::max<int64_t>(registers, 1) * register_lanes);
+  };
+  const double by_key_head = at_work(heads);
+  const double by_query =
+      at_work(plan.L_q) * (wide ? (band ? 0.75 : 1.15) : (band ? 0.6 : 0.8)) * (width > 2 * register_lanes ? 0.8 : 1);
+  const double by_block = std::min(1.0, static_cast<double>(plan.L_q) / static_cast<double>((wide ? 2 : 4) * register_lanes)) *
+                          (wide ? 1 : 1.1) * (band ? 0.5 : 1);
+  if (by_key_head >= std::max(by_query, by_block)) return Plan::Lanes::key_heads;
+  return by_query >= by_block ? Plan::Lanes::queries : Plan::Lanes::block;
+}
+
+template <class T>
+size_t room(const Plan& plan, int32_t direction) {
+  switch (plan.lanes) {
+    case Plan::Lanes::key_heads:
+      return short_workspace<T>(plan, direction);
+    case Plan::Lanes::queries:
+      return few_workspace<T>(plan, direction);
+    case Plan::Lanes::block:
+      break;
+  }
+  return direction == LAMINA_FORWARD ? forward_workspace<T>(plan) : backward_workspace<T>(plan);
+}
+
 }  // namespace
 
 Plan::Plan(const lamina_attention_spec& spec) {
@@ -122,18 +162,12 @@ Plan::Plan(const lamina_attention_spec& spec) {
   const bool serial = spec.threads == 1 || products < parallel_products;
   team_ = std::make_unique<Team>(serial ? 1 : spec.threads);
   by_head = fits(sums_bytes, d + d_v) && (serial || n * H_kv >= 2 * team_->threads());
-  by_entry = is_short(*this);
+  lanes = choose_lanes(*this);
   const int64_t items = std::max(n * H * blocks(), n * H_kv * chunks());
   slots = static_cast<int>(std::clamp<int64_t>(items, 1, team_->threads()));
 
-  if (by_entry) {
-    for (const int32_t direction : {LAMINA_FORWARD, LAMINA_BACKWARD})
-      (direction == LAMINA_FORWARD ? forward_bytes_ : backward_bytes_) =
-          f64 ? short_workspace<double>(*this, direction) : short_workspace<float>(*this, direction);
-    return;
-  }
-  forward_bytes_ = f64 ? forward_workspace<double>(*this) : forward_workspace<float>(*this);
-  backward_bytes_ = f64 ? backward_workspace<double>(*this) : backward_workspace<float>(*this);
+  forward_bytes_ = f64 ? room<double>(*this, LAMINA_FORWARD) : room<float>(*this, LAMINA_FORWARD);
+  backward_bytes_ = f64 ? room<double>(*this, LAMINA_BACKWARD) : room<float>(*this, LAMINA_BACKWARD);
 }
 
 size_t Plan::workspace(int32_t direction) const {

@@ -9,7 +9,6 @@ namespace {
 
 using kernels::short_padded;
 
-constexpr int64_t most_tokens = 64, most_width = 32;
 constexpr int64_t most_entries = 16;  // lanes of any register
 
 // Memory of one thread, interleaved but for the bounds.
@@ -52,7 +51,7 @@ size_t scratch_bytes(const Plan& plan, int32_t direction) {
 
 // What the entries of a group see: of each if lengths differ, and of all together.
 struct Bounds {
-  int32_t first[most_tokens], last[most_tokens], first_query[most_tokens], last_query[most_tokens];
+  int32_t first[short_tokens], last[short_tokens], first_query[short_tokens], last_query[short_tokens];
 
   explicit Bounds(const Plan& plan) { add(plan, Band(plan, plan.L_q, plan.L_k), true); }
   // Sequences b[0..entries-1], lanes in order.
@@ -225,14 +224,6 @@ void for_each_group(const Plan& plan, const lamina_attention_arrays& arrays, int
 }
 
 }  // namespace
-
-bool is_short(const Plan& plan) {
-  const uint32_t elsewhere =
-      LAMINA_WITH_BIAS | LAMINA_WITH_MASK | LAMINA_WITH_WEIGHTS | LAMINA_WITH_SCORES | LAMINA_WITH_OFFSETS;
-  const int64_t entries = plan.f64 ? plan.isa->f64->short_attention.entries : plan.isa->f32->short_attention.entries;
-  return (plan.flags & elsewhere) == 0 && std::max(plan.L_q, plan.L_k) <= most_tokens &&
-         std::max(plan.d, plan.d_v) <= most_width && plan.n * plan.H_kv >= std::max<int64_t>(entries / 2, 1);
-}
 
 template <class T>
 size_t short_workspace(const Plan& plan, int32_t direction) {

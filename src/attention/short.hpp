@@ -1,12 +1,12 @@
-// Attention on many short sequences: a lane of every register is one key head, its queries and keys are walked one by one.
-// The bits are those of forward.cpp and backward.cpp.
+// Attention on short sequences. Many (short.cpp): a lane of every register is one key head, its queries and keys are walked one
+// by one. Few (few.cpp): a lane is one query. The bits are those of forward.cpp and backward.cpp.
 #pragma once
 #include "attention/attention.hpp"
 
 namespace lamina::attention {
 
-// Whether a plan is run this way: decided by its shape and options alone.
-bool is_short(const Plan& plan);
+// The most queries and keys, and features, of such plans; bias, mask, weights, scores and offsets they do not have.
+inline constexpr int64_t short_tokens = 64, short_width = 32;
 
 template <class T>
 size_t short_workspace(const Plan& plan, int32_t direction);
@@ -14,5 +14,12 @@ template <class T>
 void short_forward(const Plan& plan, const lamina_attention_arrays& arrays, char* memory);
 template <class T>
 void short_backward(const Plan& plan, const lamina_attention_arrays& arrays, char* memory);
+
+template <class T>
+size_t few_workspace(const Plan& plan, int32_t direction);
+template <class T>
+void few_forward(const Plan& plan, const lamina_attention_arrays& arrays, char* memory);
+template <class T>
+void few_backward(const Plan& plan, const lamina_attention_arrays& arrays, char* memory);
 
 }  // namespace lamina::attention

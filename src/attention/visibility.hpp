@@ -24,6 +24,9 @@ class Band {
 
   int64_t queries() const { return queries_; }
   int64_t keys() const { return keys_; }
+  // Query i sees the keys i - before() <= j <= i + after() that there are.
+  int64_t before() const { return before_; }
+  int64_t after() const { return after_; }
 
   // Query i < queries() sees the keys first(i) <= j < last(i); none if first >= last.
   int64_t first(int64_t i) const { return std::clamp<int64_t>(i - before_, 0, keys_); }
@@ -41,7 +44,7 @@ class Band {
 
  private:
   int64_t queries_, keys_;
-  int64_t before_, after_;  // query i sees i - before <= j <= i + after
+  int64_t before_, after_;
 };
 
 }  // namespace lamina::attention

@@ -61,7 +61,7 @@ void attention_transpose(int64_t rows, int64_t cols, T factor, const T* x, int64
     for (; f + columns<T> <= cols; f += columns<T>, y += columns<T> * lanes)
       for (int64_t i = 0; i < lanes; i += width<T>) {
         Batch<T> part[columns<T>];
-        load_columns(x + i * x_row + f, x_row, part);
+        load_columns(x + i * x_row + f, x_row, width<T> - 1, part);
         unroll<columns<T>>([&](int c) LAMINA_INLINE_LAMBDA { store(y + c * lanes + i, part[c] * splat(factor)); });
       }
   for (; f < cols; ++f, y += lanes) {

@@ -55,11 +55,12 @@ LAMINA_INLINE double native_fold_greater(__m256d x) {
   return _mm_cvtsd_f64(_mm_max_sd(two, _mm_unpackhi_pd(two, two)));
 }
 
-// y[f] = x[i*row + f] over the elements i of a register, for the f that 16 bytes hold: registers of 16-byte pieces, one row in
+// y[f] = row(i)[f] over the elements i of a register, for the f that 16 bytes hold: registers of 16-byte pieces, one row in
 // each, are transposed within the pieces.
-LAMINA_INLINE void native_columns(const float* x, int64_t row, __m256 (&y)[4]) {
+template <class Row>
+LAMINA_INLINE void native_columns(const Row& row, __m256 (&y)[4]) {
   const auto rows = [&](int k) LAMINA_INLINE_LAMBDA {
-    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(x + k * row)), _mm_loadu_ps(x + (k + 4) * row), 1);
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(row(k))), _mm_loadu_ps(row(k + 4)), 1);
   };
   const __m256 a = rows(0), b = rows(1), c = rows(2), d = rows(3);
   const __m256d ab = _mm256_castps_pd(_mm256_unpacklo_ps(a, b)), cd = _mm256_castps_pd(_mm256_unpacklo_ps(c, d));
@@ -67,9 +68,10 @@ LAMINA_INLINE void native_columns(const float* x, int64_t row, __m256 (&y)[4]) {
   y[0] = _mm256_castpd_ps(_mm256_unpacklo_pd(ab, cd)), y[1] = _mm256_castpd_ps(_mm256_unpackhi_pd(ab, cd));
   y[2] = _mm256_castpd_ps(_mm256_unpacklo_pd(ab2, cd2)), y[3] = _mm256_castpd_ps(_mm256_unpackhi_pd(ab2, cd2));
 }
-LAMINA_INLINE void native_columns(const double* x, int64_t row, __m256d (&y)[2]) {
+template <class Row>
+LAMINA_INLINE void native_columns(const Row& row, __m256d (&y)[2]) {
   const auto rows = [&](int k) LAMINA_INLINE_LAMBDA {
-    return _mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd(x + k * row)), _mm_loadu_pd(x + (k + 2) * row), 1);
+    return _mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd(row(k))), _mm_loadu_pd(row(k + 2)), 1);
   };
   const __m256d a = rows(0), b = rows(1);
   y[0] = _mm256_unpacklo_pd(a, b), y[1] = _mm256_unpackhi_pd(a, b);
@@ -77,12 +79,13 @@ LAMINA_INLINE void native_columns(const double* x, int64_t row, __m256d (&y)[2])
 
 #if defined(__AVX512F__)
 
-LAMINA_INLINE void native_columns(const float* x, int64_t row, __m512 (&y)[4]) {
+template <class Row>
+LAMINA_INLINE void native_columns(const Row& row, __m512 (&y)[4]) {
   const auto rows = [&](int k) LAMINA_INLINE_LAMBDA {
-    __m512 z = _mm512_castps128_ps512(_mm_loadu_ps(x + k * row));
-    z = _mm512_insertf32x4(z, _mm_loadu_ps(x + (k + 4) * row), 1);
-    z = _mm512_insertf32x4(z, _mm_loadu_ps(x + (k + 8) * row), 2);
-    return _mm512_insertf32x4(z, _mm_loadu_ps(x + (k + 12) * row), 3);
+    __m512 z = _mm512_castps128_ps512(_mm_loadu_ps(row(k)));
+    z = _mm512_insertf32x4(z, _mm_loadu_ps(row(k + 4)), 1);
+    z = _mm512_insertf32x4(z, _mm_loadu_ps(row(k + 8)), 2);
+    return _mm512_insertf32x4(z, _mm_loadu_ps(row(k + 12)), 3);
   };
   const __m512 a = rows(0), b = rows(1), c = rows(2), d = rows(3);
   const __m512d ab = _mm512_castps_pd(_mm512_unpacklo_ps(a, b)), cd = _mm512_castps_pd(_mm512_unpacklo_ps(c, d));
@@ -90,12 +93,13 @@ LAMINA_INLINE void native_columns(const float* x, int64_t row, __m512 (&y)[4]) {
   y[0] = _mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd)), y[1] = _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd));
   y[2] = _mm512_castpd_ps(_mm512_unpacklo_pd(ab2, cd2)), y[3] = _mm512_castpd_ps(_mm512_unpackhi_pd(ab2, cd2));
 }
-LAMINA_INLINE void native_columns(const double* x, int64_t row, __m512d (&y)[2]) {
+template <class Row>
+LAMINA_INLINE void native_columns(const Row& row, __m512d (&y)[2]) {
   const auto rows = [&](int k) LAMINA_INLINE_LAMBDA {
-    __m512d z = _mm512_castpd128_pd512(_mm_loadu_pd(x + k * row));
-    z = _mm512_insertf64x2(z, _mm_loadu_pd(x + (k + 2) * row), 1);
-    z = _mm512_insertf64x2(z, _mm_loadu_pd(x + (k + 4) * row), 2);
-    return _mm512_insertf64x2(z, _mm_loadu_pd(x + (k + 6) * row), 3);
+    __m512d z = _mm512_castpd128_pd512(_mm_loadu_pd(row(k)));
+    z = _mm512_insertf64x2(z, _mm_loadu_pd(row(k + 2)), 1);
+    z = _mm512_insertf64x2(z, _mm_loadu_pd(row(k + 4)), 2);
+    return _mm512_insertf64x2(z, _mm_loadu_pd(row(k + 6)), 3);
   };
   const __m512d a = rows(0), b = rows(1);
   y[0] = _mm512_unpacklo_pd(a, b), y[1] = _mm512_unpackhi_pd(a, b);

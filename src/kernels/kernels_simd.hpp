@@ -2,12 +2,12 @@
 #pragma once
 #include "kernels/attention_simd.hpp"
 #include "kernels/elementary.hpp"
+#include "kernels/few_simd.hpp"
 #include "kernels/gemm.hpp"
 #include "kernels/kernels.hpp"
 #include "kernels/lanes.hpp"
 #include "kernels/pair.hpp"
 #include "kernels/row.hpp"
-#include "kernels/short_simd.hpp"
 
 namespace lamina::kernels {
 namespace {

@@ -211,6 +211,23 @@ LAMINA_INLINE ShortRow<T> short_weights(const ShortHeads<T>& x, int64_t i, T* s)
   return row;
 }
 
+// Softmax: scale = 1/N; else divisor = N. dead = 1 where the output is 0 whatever the sum is, else 0.
+template <class T>
+LAMINA_INLINE void short_divisor(const ShortHeads<T>& x, const ShortRow<T>& row, Batch<T>& scale, Batch<T>& divisor,
+                                 Batch<T>& dead) {
+  const Batch<T> zero = splat(T(0)), one = splat(T(1));
+  scale = divisor = one;
+  dead = select(row.seen == zero, one, zero);
+  if (x.map == Map::softmax) {
+    scale = select(row.seen == zero, one, one / row.sum);
+    return;
+  }
+  if (x.normaliser == Normaliser::row_sum) divisor = row.sum;
+  if (x.normaliser == Normaliser::visible) divisor = row.seen;
+  if (x.map == Map::relu && x.normaliser == Normaliser::row_sum) dead = select(row.sum == zero, one, dead);
+  divisor = select(dead == one, one, divisor);
+}
+
 template <class T, bool ragged>
 void short_forward_rows(const ShortHeads<T>& x) {
   constexpr int height = short_height;
@@ -231,15 +248,7 @@ void short_forward_rows(const ShortHeads<T>& x) {
       const int64_t i = i0 + r;
       if (i >= x.queries) return;
       const ShortRow<T> row = short_weights<T, ragged>(x, i, x.s + i * pitch * w);
-      dead[r] = select(row.seen == zero, one, zero);
-      if (softmax) {
-        scale[r] = select(row.seen == zero, one, one / row.sum);
-      } else {
-        if (x.normaliser == Normaliser::row_sum) divisor[r] = row.sum;
-        if (x.normaliser == Normaliser::visible) divisor[r] = row.seen;
-        if (x.map == Map::relu && x.normaliser == Normaliser::row_sum) dead[r] = select(row.sum == zero, one, dead[r]);
-        divisor[r] = select(dead[r] == one, one, divisor[r]);
-      }
+      short_divisor(x, row, scale[r], divisor[r], dead[r]);
       if (x.lse) store(x.lse + i * w, select(row.seen == zero, splat(-Numbers<T>::infinity), natural(row.m, log(row.sum))));
     });
     T* const o = x.o + i0 * x.d_v * w;
@@ -337,9 +346,6 @@ void short_backward(const ShortHeads<T>& x) {
   else
     short_backward_rows<T, false>(x);
 }
-
-template <class T>
-constexpr ShortTable<T> short_table = {width<T>, short_interleave<T>, short_separate<T>, short_forward<T>, short_backward<T>};
 
 }  // namespace
 }  // namespace lamina::kernels

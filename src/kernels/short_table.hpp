@@ -38,14 +38,50 @@ struct ShortHeads {
   T *dq, *dk, *dv;       // dS K, and dS^T Q and P^T dO added to what is there; nullptr: not wanted
 };
 
+// A matrix with element (r, c) at data + r * row + c * col.
+template <class T>
+struct Strided {
+  const T* data;
+  int64_t row, col;
+};
+
+// Queries of one head, one a lane, where there are too few heads to fill the lanes: query i sees the keys i - before <= j <= i
+// + after. Matrices stand as they are in memory; those of rows have contiguous features.
+template <class T>
+struct FewQueries {
+  Map map;
+  Normaliser normaliser;
+  T query_factor, relu_at_zero;
+  int64_t queries, keys, d, d_v;  // queries <= entries
+  int64_t before, after;
+  Strided<T> q, k, v;
+  T *q_t, *s;  // room: of d and of `keys` registers
+  // forward
+  const T* v_rows;  // row v_row: these are rows as well
+  int64_t v_row;
+  T* o;
+  int64_t o_row;
+  T* lse;  // a register, or nullptr
+  // backward
+  Strided<T> d_o;
+  const T* d_lse;                       // a register, or nullptr
+  T *do_t, *g;                          // room: of d_v and of `keys` registers
+  const T *q_rows, *k_rows, *d_o_rows;  // not read where the product is not wanted
+  int64_t q_row, k_row, d_o_row;
+  T *dq, *dk, *dv;  // dS K; dS^T Q and P^T dO added to what is there; nullptr: not wanted
+  int64_t dq_row, dk_row, dv_row;
+};
+
 template <class T>
 struct ShortTable {
-  int64_t entries;
+  int64_t entries;  // lanes of a register
   // y(r, c, l) = factor x[l][r * x_row + c * x_col];  x[l][...] = factor y(r, c, l) for l < count
   void (*interleave)(int64_t rows, int64_t cols, T factor, const T* const* x, int64_t x_row, int64_t x_col, T* y);
   void (*separate)(int64_t count, int64_t rows, int64_t cols, T factor, const T* y, T* const* x, int64_t x_row, int64_t x_col);
   void (*forward)(const ShortHeads<T>& x);
   void (*backward)(const ShortHeads<T>& x);
+  void (*few_forward)(const FewQueries<T>& x);
+  void (*few_backward)(const FewQueries<T>& x);
 };
 
 }  // namespace lamina::kernels

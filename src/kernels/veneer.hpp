@@ -226,19 +226,20 @@ LAMINA_INLINE void store(T* p, Batch<T> x) {
 #endif
 }
 
-// Elements x[i*row + f] of batch f, for the few f of `columns`: a piece of a transposed matrix.
+// Elements x[i*row + f] of batch f, for the few f of `columns`: a piece of a transposed matrix. Rows past the last repeat it.
 template <class T>
 inline constexpr int columns = 16 / static_cast<int>(sizeof(T));
 template <class T>
-LAMINA_INLINE void load_columns(const T* x, int64_t row, Batch<T> (&y)[columns<T>]) {
+LAMINA_INLINE void load_columns(const T* x, int64_t row, int64_t last, Batch<T> (&y)[columns<T>]) {
+  const auto at = [&](int64_t i) LAMINA_INLINE_LAMBDA { return x + (i < last ? i : last) * row; };
 #if defined(LAMINA_X86)
   decltype(reg(y[0])) part[columns<T>];
-  native_columns(x, row, part);
+  native_columns(at, part);
   unroll<columns<T>>([&](int f) LAMINA_INLINE_LAMBDA { y[f] = {part[f]}; });
 #else
   for (int f = 0; f < columns<T>; ++f) {
     T part[width<T>];
-    for (int i = 0; i < width<T>; ++i) part[i] = x[i * row + f];
+    for (int i = 0; i < width<T>; ++i) part[i] = at(i)[f];
     y[f] = load(part);
   }
 #endif

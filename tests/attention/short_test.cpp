@@ -1,5 +1,5 @@
-// Many short sequences run with one sequence a lane; the same plan that may also give scores runs block by block. Both must
-// give the same bits, whatever the options, strides, sizes and instruction set, and whatever is not finite.
+// Short sequences run with one sequence or one query a lane; the same plan that may also give scores runs block by block. All
+// must give the same bits, whatever the options, strides, sizes and instruction set, and whatever is not finite.
 #include "tests/attention/harness.hpp"
 
 namespace {
@@ -38,7 +38,7 @@ lamina_attention_spec random_spec(Dice& dice, int32_t type) {
   s.causal = static_cast<int32_t>(dice.below(3));
   s.heads = 1 + dice.below(4);
   s.kv_heads = s.heads % 2 == 0 && dice.chance(0.5) ? s.heads / 2 : 0;
-  s.batch = 8 + dice.below(20);
+  s.batch = dice.chance(0.5) ? 1 + dice.below(4) : 8 + dice.below(20);
   const auto size = [&](int64_t most) { return 1 + dice.below(dice.chance(0.2) ? most : 12); };
   s.queries = size(64), s.keys = dice.chance(0.5) ? s.queries : size(64);
   s.width = size(32), s.value_width = dice.chance(0.7) ? 0 : size(32);
