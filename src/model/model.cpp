@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 
+#include "model/decoder_model.hpp"
 #include "model/dense_model.hpp"
 #include "model/feature_model.hpp"
 #include "model/tied_model.hpp"
@@ -53,6 +54,7 @@ constexpr struct {
 } makers[] = {
     {recall_task, make_recall_model},
     {feature_task, make_feature_model},
+    {next_token_task, make_decoder_model},
 };
 
 }  // namespace

@@ -22,6 +22,7 @@ struct TensorInfo {
   std::vector<int64_t> shape;
   int64_t offset = 0, count = 0;
   bool trained = true;
+  int stage = 0;  // of a training in two, 1 or 2: the other leaves it alone; 0: moves in both
 };
 
 enum class LogitPart : int32_t { all = 0, attention = 1, feed_forward = 2 };  // as LAMINA_LOGITS*

@@ -42,6 +42,7 @@ struct ProbeRow {
 
 std::span<const ProbeRow> probe_registry();
 std::span<const ProbeRow> feature_probes();  // feature_probes.cpp
+std::span<const ProbeRow> next_token_probes();  // next_token_probes.cpp
 const ProbeRow& find_probe(const std::string& name);
 
 }  // namespace lamina

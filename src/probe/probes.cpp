@@ -199,7 +199,7 @@ constexpr std::array rows{
 std::span<const ProbeRow> probe_registry() {
   static const auto all = [] {
     std::vector<ProbeRow> joined(rows.begin(), rows.end());
-    joined.insert(joined.end(), feature_probes().begin(), feature_probes().end());
+    for (const auto more : {feature_probes(), next_token_probes()}) joined.insert(joined.end(), more.begin(), more.end());
     return joined;
   }();
   return all;

@@ -348,7 +348,7 @@ const TaskRow in_context_recall_row = {
     "ln(1-alpha) for every sampler and every law of triggers and outputs.",
     option_rows,
     default_rows,
-    {},
+    without_stages,
     create,
 };
 

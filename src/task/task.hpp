@@ -70,9 +70,18 @@ struct FeatureLaw {
   std::vector<int64_t> watched;     // queries that probes follow
 };
 
+// What they need to know of a task whose sentences are followed by the collocation n(x) of their optimal token x under the order
+// of their query, the last token. A prompt's answer is x, its label n(x).
+struct NextTokenLaw {
+  int64_t vocabulary = 0, length = 0;   // V; L, the query included
+  std::vector<int32_t> next;            // n [V], one to one
+  std::vector<double> collocation_law;  // weights of the first stage [V], sum to 1
+  std::vector<int32_t> level;           // [query, token]: higher is better; -1: never in a sentence of that query
+};
+
 // Which law a task has; bits, so that what serves several kinds can say so.
-enum TaskKind : unsigned { recall_task = 1, feature_task = 2 };
-inline constexpr int task_kinds = 2;
+enum TaskKind : unsigned { recall_task = 1, feature_task = 2, next_token_task = 4 };
+inline constexpr int task_kinds = 3;
 
 // How prompts of a kind cross to a host, in doubles: prompts [count, length, width], targets [count, target_width].
 struct PromptShape {
@@ -102,6 +111,7 @@ class Task {
   virtual const char* name() const = 0;
   virtual const RecallLaw* recall() const { return nullptr; }
   virtual const FeatureLaw* features() const { return nullptr; }
+  virtual const NextTokenLaw* next_token() const { return nullptr; }
   virtual TaskKind kind() const { return recall_task; }
   // The law of a recall task; throws LAMINA_E_UNSUPPORTED for another.
   const RecallLaw& law() const;
@@ -112,6 +122,8 @@ class Task {
   virtual std::shared_ptr<const PromptForm> form() const { return recall_form(law()); }
   // Prompts first..first+count-1 of a split: prompt i is a function of (seed, split, i) alone. Resizes `out`.
   virtual void sample(Split split, uint64_t seed, int64_t first, int64_t count, Prompts& out) const = 0;
+  // Prompts that a first stage of training descends in place of samples, with weights that sum to 1; false if there are none.
+  virtual bool first_stage(Prompts&, std::vector<double>&) const { return false; }
   // Whether sample may be called on several threads at once (false for a host's callback).
   virtual bool concurrent() const { return true; }
   // Whether the split can be drawn at all (the unseen split of a task without unseen outputs cannot).
@@ -132,6 +144,8 @@ struct TaskRow {
   std::span<const char* const> without;     // options of the model and the trainer that mean nothing here
   std::shared_ptr<const Task> (*create)(const Settings& settings);
 };
+
+inline constexpr const char* without_stages[] = {"stage_one_steps"};  // of a task that is trained in one
 
 std::span<const TaskRow> task_registry();
 // Throws with the known names if there is none.

@@ -177,7 +177,7 @@ const TaskRow text_recall_row = {
     "the last position. No population form: data=fresh or fixed.",
     option_rows,
     default_rows,
-    {},
+    without_stages,
     create,
 };
 

@@ -59,7 +59,7 @@ Catalogue* gather() {
     tasks.push_back({LAMINA_KIND_NAME, task.name, "", "", 0, 0, "", task.summary, task.description});
     result->scopes[task.name] = options_of_run(task.options, task.defaults, task.without);
   }
-  for (const char* host_task : {"arrays", "callback"}) result->scopes[host_task] = options_of_run({}, {}, {});
+  for (const char* host_task : {"arrays", "callback"}) result->scopes[host_task] = options_of_run({}, {}, without_stages);
   // A probe is one of every task of its kinds; whether it applies is a matter of the model.
   for (unsigned kinds = 1; kinds < result->task_names.size(); ++kinds) {
     std::string& names = result->task_names[kinds];

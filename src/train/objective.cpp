@@ -203,14 +203,19 @@ std::unique_ptr<Objective> make_objective(std::shared_ptr<const Task> task, cons
                                           const Team& team, const Objective* twin) {
   if (settings.is("data", "population")) {
     if (const FeatureLaw* law = task->features()) return make_feature_population(*law, model, settings, team);
+    if (!task->recall()) fail(LAMINA_E_UNSUPPORTED, "data is population, but task " + std::string(task->name()) + " has no exact law built in; use data=fresh");
     return std::make_unique<Population>(*task, model, team);
   }
   if (settings.is("data", "averaged") && !task->features())
     fail(LAMINA_E_UNSUPPORTED, "data is averaged, but task " + std::string(task->name()) + " has no labels to average over; use data=fresh");
   if (task->positions() < 0)
     fail(LAMINA_E_OPTION, "prompt_length is inf, must be finite with data=" + settings.text("data") + "; or use data=population");
-  if (!settings.is("data", "fixed")) return std::make_unique<FreshSamples>(std::move(task), settings, team, twin);
-  return std::make_unique<FixedSet>(*task, model, settings, team, twin);
+  std::unique_ptr<Objective> samples;
+  if (settings.is("data", "fixed"))
+    samples = std::make_unique<FixedSet>(*task, model, settings, team, samples_of(twin));
+  else
+    samples = std::make_unique<FreshSamples>(task, settings, team, samples_of(twin));
+  return is_staged(model) ? make_staged(*task, model, settings, team, std::move(samples)) : std::move(samples);
 }
 
 }  // namespace lamina

@@ -33,5 +33,10 @@ std::unique_ptr<Objective> make_objective(std::shared_ptr<const Task> task, cons
                                           const Team& team, const Objective* twin = nullptr);
 // The exact population of a task on features (feature_objective.cpp).
 std::unique_ptr<Objective> make_feature_population(const FeatureLaw& law, const Model& model, const Settings& settings, const Team& team);
+// Training in two stages (staged_objective.cpp), of models with tensors of a stage; the second descends the samples.
+bool is_staged(const Model& model);
+std::unique_ptr<Objective> make_staged(const Task& task, const Model& model, const Settings& settings, const Team& team,
+                                       std::unique_ptr<Objective> samples);
+const Objective* samples_of(const Objective* objective);  // of a staged one; any other itself
 
 }  // namespace lamina

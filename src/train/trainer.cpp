@@ -30,6 +30,8 @@ constexpr std::array rows{
     OptionRow{"batch", OptionKind::integer, "0", 0, 1e9, "",
               "Prompts per step of fresh data, or of minibatches of the fixed set; 0 means all samples."},
     OptionRow{"steps", OptionKind::integer, "400", 0, most, "", "Updates in all."},
+    OptionRow{"stage_one_steps", OptionKind::integer, "0", 0, most, "",
+              "Of these, updates of the first stage; the rest are of the second."},
     OptionRow{"record_every", OptionKind::integer, "1", 1, most, "", "A row of the trajectory every so many steps, and at the last."},
     OptionRow{"record_per_decade", OptionKind::integer, "0", 0, 1000, "",
               "m > 0: rows at the steps 10^(j/m), j = 0, 1, 2, ..., each rounded to the nearest integer, at step 0 and at the last; "
