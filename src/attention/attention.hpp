@@ -26,6 +26,7 @@
 //   softmax: O = [o [1 / sum]], P = [p [1 / sum]], lse = m ln 2 + log sum, S = [t ln 2]; linear, relu: O = [o / N], P = [p / N]
 //   G: chain over f ascending, then + dP; sum_j P G as sum, by fma(p, G, .) in each lane; dQ over keys, dK and dV over (head of
 //   the group, query) ascending, one chain each
+// Linear attention of long sequences goes by states, in an order of its own: states.hpp.
 // Chunks depend on the element type alone, so no bit depends on the batch, the strides, the threads or the instruction set.
 #pragma once
 #include <cstddef>
@@ -70,7 +71,8 @@ class Plan {
   // What a lane of a register is: a query of a block, or of short sequences a key head or a query (short.hpp), where what
   // stands above means nothing.
   enum class Lanes { block, key_heads, queries } lanes;
-  int slots;  // threads that can work at once: copies of the scratch
+  int64_t states_from;  // linear attention: sequences of so many queries and keys are computed by states (states.hpp); 0: none
+  int slots;            // threads that can work at once: copies of the scratch
 
   const Team& team() const { return *team_; }
   // Bytes that one call in `direction` (LAMINA_FORWARD, LAMINA_BACKWARD) needs.

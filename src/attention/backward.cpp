@@ -2,6 +2,7 @@
 // adjoints. One sweep per key head where dK and dV of a head fit the cache, else one over blocks (dQ) and one over chunks (dK,
 // dV); each sum has the same order in both, so the bits are the same.
 #include "attention/short.hpp"
+#include "attention/states.hpp"
 #include "attention/tile.hpp"
 
 namespace lamina::attention {
@@ -104,6 +105,14 @@ class Backward {
     for (int64_t h = group * plan_.group; h < (group + 1) * plan_.group; ++h)
       for (int64_t index = 0; index < plan_.blocks(); ++index) query_block(b, h, index);
     write_keys(b, group, 0, call_.keys(b));
+  }
+
+  // The same, in one sweep or two.
+  void all_of(int64_t b, int64_t group) {
+    if (plan_.by_head) return key_head(b, group);
+    for (int64_t h = group * plan_.group; h < (group + 1) * plan_.group; ++h)
+      for (int64_t index = 0; index < plan_.blocks(); ++index) query_block(b, h, index);
+    for (int64_t chunk = 0; chunk < plan_.chunks(); ++chunk) key_chunk(b, group, chunk * plan_.key_chunk);
   }
 
   // dQ, dbias, dscale of one block; plan.by_head: adds to dK, dV; else leaves its statistics for key_chunk.
@@ -302,14 +311,23 @@ void run(const Plan& plan, const lamina_attention_arrays& arrays, char* memory) 
   Carver carver(memory);
   const Shared<T> shared(plan, carver);
   memory += carver.bytes();
-  const size_t bytes = scratch_bytes<T>(plan);
+  const size_t states = states_bytes<T>(plan, LAMINA_BACKWARD), bytes = scratch_bytes<T>(plan) + states;
   const auto worker = [&](int slot) {
-    Carver own(memory + static_cast<size_t>(slot) * bytes);
+    Carver own(memory + static_cast<size_t>(slot) * bytes + states);
     return Backward<T>(call, Scratch<T>(plan, own), shared);
   };
 
   const int64_t blocks = plan.blocks(), chunks = plan.chunks();
-  if (plan.by_head) {
+  if (plan.states_from > 0) {
+    for_each_item(plan, plan.n * plan.H_kv, [&](int64_t item, int slot) {
+      const int64_t b = item / plan.H_kv, group = item % plan.H_kv;
+      if (by_states(call, LAMINA_BACKWARD, b, group))
+        states_backward(call, memory + static_cast<size_t>(slot) * bytes, b, group,
+                        shared.dscale + (b * plan.H + group * plan.group) * blocks);
+      else
+        worker(slot).all_of(b, group);
+    });
+  } else if (plan.by_head) {
     for_each_item(plan, plan.n * plan.H_kv,
                   [&](int64_t item, int slot) { worker(slot).key_head(item / plan.H_kv, item % plan.H_kv); });
   } else {
@@ -344,7 +362,7 @@ template <class T>
 size_t backward_workspace(const Plan& plan) {
   Carver carver;
   Shared<T>(plan, carver);
-  carver.take<char>(plan.slots, static_cast<int64_t>(scratch_bytes<T>(plan)));
+  carver.take<char>(plan.slots, static_cast<int64_t>(scratch_bytes<T>(plan) + states_bytes<T>(plan, LAMINA_BACKWARD)));
   return carver.bytes();
 }
 template size_t backward_workspace<float>(const Plan&);

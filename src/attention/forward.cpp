@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "attention/short.hpp"
+#include "attention/states.hpp"
 #include "attention/tile.hpp"
 
 namespace lamina::attention {
@@ -159,12 +160,22 @@ void forward_block(const Call<T>& call, Scratch<T> w, int64_t b, int64_t h, int6
 template <class T>
 void run(const Plan& plan, const lamina_attention_arrays& arrays, char* memory) {
   const Call<T> call(plan, arrays);
-  const size_t bytes = scratch_bytes<T>(plan);
+  const size_t states = states_bytes<T>(plan, LAMINA_FORWARD), bytes = scratch_bytes<T>(plan) + states;
   const int64_t blocks = plan.blocks();
-  for_each_item(plan, plan.n * plan.H * blocks, [&](int64_t item, int slot) {
-    Carver carver(memory + static_cast<size_t>(slot) * bytes);
-    const int64_t h = item / blocks;
-    forward_block(call, Scratch<T>(plan, carver), h / plan.H, h % plan.H, item % blocks);
+  const auto block = [&](int slot, int64_t b, int64_t h, int64_t index) {
+    Carver carver(memory + static_cast<size_t>(slot) * bytes + states);
+    forward_block(call, Scratch<T>(plan, carver), b, h, index);
+  };
+  if (plan.states_from == 0)
+    return for_each_item(plan, plan.n * plan.H * blocks, [&](int64_t item, int slot) {
+      block(slot, item / blocks / plan.H, item / blocks % plan.H, item % blocks);
+    });
+  for_each_item(plan, plan.n * plan.H_kv, [&](int64_t item, int slot) {
+    const int64_t b = item / plan.H_kv, group = item % plan.H_kv;
+    if (by_states(call, LAMINA_FORWARD, b, group))
+      return states_forward(call, memory + static_cast<size_t>(slot) * bytes, b, group);
+    for (int64_t h = group * plan.group; h < (group + 1) * plan.group; ++h)
+      for (int64_t index = 0; index < blocks; ++index) block(slot, b, h, index);
   });
 }
 
@@ -185,7 +196,7 @@ void run_any(const Plan& plan, const lamina_attention_arrays& arrays, char* memo
 template <class T>
 size_t forward_workspace(const Plan& plan) {
   Carver carver;
-  carver.take<char>(plan.slots, static_cast<int64_t>(scratch_bytes<T>(plan)));
+  carver.take<char>(plan.slots, static_cast<int64_t>(scratch_bytes<T>(plan) + states_bytes<T>(plan, LAMINA_FORWARD)));
   return carver.bytes();
 }
 template size_t forward_workspace<float>(const Plan&);

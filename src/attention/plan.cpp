@@ -5,6 +5,7 @@
 #include "attention/attention.hpp"
 #include "attention/scratch.hpp"
 #include "attention/short.hpp"
+#include "attention/states.hpp"
 #include "attention/tile.hpp"
 #include "base/error.hpp"
 
@@ -163,6 +164,7 @@ Plan::Plan(const lamina_attention_spec& spec) {
   team_ = std::make_unique<Team>(serial ? 1 : spec.threads);
   by_head = fits(sums_bytes, d + d_v) && (serial || n * H_kv >= 2 * team_->threads());
   lanes = choose_lanes(*this);
+  states_from = least_for_states(*this);
   const int64_t items = std::max(n * H * blocks(), n * H_kv * chunks());
   slots = static_cast<int>(std::clamp<int64_t>(items, 1, team_->threads()));
 

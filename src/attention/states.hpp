@@ -1,0 +1,38 @@
+// Linear attention in linear time. Where the map is linear, sums over keys do not need the scores: with the state M of all keys
+// that a query sees,
+//   M = sum_j K[j,:]^T V[j,:]  [d, d_v]:            O_i = scale / N_i (Q_i M)     dQ_i = scale (dO_i / N_i) M^T
+// and with that of all queries that see a key,
+//   R = sum_i Q[i,:]^T dO[i,:] / N_i  [d, d_v]:     dV_j = scale (K_j R)          dK_j = scale (V_j R^T)
+// A band without a left side (causal order, a right window) is cut into blocks of queries: what all of a block see is in M, and
+// the keys that only some see, at most as many as it has queries, are scores in a tile as in forward.cpp. [Katharopoulos et
+// al., "Transformers are RNNs", 2020, eqs. 8 to 12, in chunks.]
+//
+// The bits: a state is the sum of chains, one a chunk of keys (with a band: what each block adds) or a block of queries, ascending
+// for M, descending for R; Q is not scaled; x = a chain over the features of the state that goes on over the keys (queries) of the
+// tile, ascending; O = [x [scale / N]]; [dO / N] stands for dO; dQ, dK, dV = [scale x].
+// The error: a term Q K V passes a chain of c keys, the sum of n chunks, a chain of d features and two factors, so
+//   |O - O*| <= u (c + n + d + 4) scale / N sum_j sum_f |Q||K||V|
+// to first order, as by scores, where it passes the same sums in another order.
+#pragma once
+#include "attention/call.hpp"
+
+namespace lamina::attention {
+
+// The least number of queries and of keys that makes states the way of a sequence; 0: none does. (Plan::states_from)
+int64_t least_for_states(const Plan& plan);
+
+// Whether key head `group` of sequence b is computed by states: enough queries and keys, and all numbers of Q, K, V (and dO in
+// LAMINA_BACKWARD) finite, for a state would spread an infinity to queries whose scores it makes infinite, as NaN.
+template <class T>
+bool by_states(const Call<T>& call, int32_t direction, int64_t b, int64_t group);
+
+template <class T>
+size_t states_bytes(const Plan& plan, int32_t direction);
+
+// All results of one key head and of the heads that read it; memory: states_bytes. dscale [group, blocks].
+template <class T>
+void states_forward(const Call<T>& call, char* memory, int64_t b, int64_t group);
+template <class T>
+void states_backward(const Call<T>& call, char* memory, int64_t b, int64_t group, double* dscale);
+
+}  // namespace lamina::attention
