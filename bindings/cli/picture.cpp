@@ -94,11 +94,12 @@ std::vector<Curve> curves_of(const Table& table, const Description& run, const l
 std::string title_of(const Description& run) {
   std::string title = run.task + ": ";
   if (!run.option("variant").empty()) title += run.option("variant") + ", ";
-  title += run.option("attention") + " attention";
+  if (!run.option("attention").empty()) title += run.option("attention") + " attention, ";
   const double noise = run.number("noise");
-  if (!std::isnan(noise)) title += noise > 0 ? ", noise " + format_number(noise, 4) : ", noiseless";
-  if (!run.option("features").empty()) title += ", K = " + run.option("features") + ", N = " + run.option("prompt_length");
-  return title + ", " + run.option("data") + (run.option("data") == "fixed" ? " set of " + run.option("samples") : " data");
+  if (!std::isnan(noise)) title += noise > 0 ? "noise " + format_number(noise, 4) + ", " : "noiseless, ";
+  if (!run.option("features").empty()) title += "K = " + run.option("features") + ", ";
+  if (std::isnan(noise) && !run.option("prompt_length").empty()) title += "N = " + run.option("prompt_length") + ", ";
+  return title + run.option("data") + (run.option("data") == "fixed" ? " set of " + run.option("samples") : " data");
 }
 
 // A log axis over whole decades around the curves, with at most about ten labels.

@@ -7,6 +7,7 @@
 #include "model/decoder_model.hpp"
 #include "model/dense_model.hpp"
 #include "model/feature_model.hpp"
+#include "model/regression_model.hpp"
 #include "model/tied_model.hpp"
 #include "model/token_model.hpp"
 
@@ -20,11 +21,11 @@ constexpr std::array rows{
     OptionRow{"feed_forward", OptionKind::word, "query_and_attention", 0, 0, "none|query|query_and_attention",
               "What the feed-forward part reads: nothing, x_H, or x_H + phi (variant w_free: query, unless set)."},
     OptionRow{"initialisation", OptionKind::word, "zero", 0, 0,
-              "zero|gaussian|c0|n1_star|n1_prime|c1|n2|relu_selector",
+              "zero|gaussian|identity|c0|n1_star|n1_prime|c1|n2|relu_selector",
               "Where free parameters start, and at which construction the held ones stay; zero and gaussian hold the recommended "
-              "construction (variants uv_free and original: gaussian, unless set)."},
+              "construction (variants uv_free and original: gaussian, unless set). identity is for linear_regression."},
     OptionRow{"initial_scale", OptionKind::number, "0", -1e6, 1e6, "",
-              "Standard deviation of gaussian entries (0 means 0.05), or lambda at the start of a construction."},
+              "Standard deviation of gaussian entries (0 means 0.05), lambda at the start of a construction, or sigma of linear_regression."},
     OptionRow{"value_scale", OptionKind::number, "1", -1e6, 1e6, "", "s, the factor of V in the constructions, at the start."},
     OptionRow{"train_value_scale", OptionKind::word, "auto", 0, 0, "auto|yes|no",
               "Whether s is learnt; auto: in variant full with softmax attention, whose loss else stays above the Bayes risk."},
@@ -42,6 +43,7 @@ constexpr std::array rows{
 };
 
 std::unique_ptr<Model> make_recall_model(const Task& task, const Settings& settings, const kernels::InstructionSet& isa) {
+  if (settings.is("initialisation", "identity")) fail(LAMINA_E_OPTION, "initialisation is identity, must be another for task " + std::string(task.name()));
   if (settings.is("embedding", "orthonormal")) return make_dense_model(task.law(), settings, isa);
   if (settings.is("variant", "full")) return make_tied_model(task.law(), settings, isa);
   return make_token_model(task.law(), settings, isa);
@@ -55,6 +57,7 @@ constexpr struct {
     {recall_task, make_recall_model},
     {feature_task, make_feature_model},
     {next_token_task, make_decoder_model},
+    {regression_task, make_regression_model},
 };
 
 }  // namespace
@@ -101,7 +104,7 @@ kernels::Map attention_map(const Settings& settings) {
 
 std::unique_ptr<Model> make_model(const Task& task, const Settings& given) {
   Settings settings = given;
-  const bool free_matrices = settings.is("variant", "uv_free") || settings.is("variant", "original");
+  const bool free_matrices = task.kind() == recall_task && (settings.is("variant", "uv_free") || settings.is("variant", "original"));
   // Free value and read-out matrices at zero are a saddle without a gradient.
   if (free_matrices) settings.assume("initialisation", "gaussian");
   // w_free needs V = I and F on the query: under V = I - E(tau) E(tau)^T the column W[., E(tau)] has no gradient.

@@ -6,6 +6,7 @@
 #include "probe/probe.hpp"
 #include "theory/feature_forms.hpp"
 #include "theory/recall_forms.hpp"
+#include "theory/regression_population.hpp"
 
 namespace lamina {
 namespace {
@@ -33,6 +34,9 @@ bool is_predicted(const Model& model, const Task& task, const Settings& training
   if (task.features())
     return m.is("attention", "softmax") && (training.is("optimiser", "gd") || training.is("optimiser", "sgd") || training.is("optimiser", "flow")) &&
            has_prediction(*task.features());
+  if (const RegressionLaw* law = task.regression())
+    return m.is("variant", "full") && m.is("initialisation", "identity") && is_isotropic(*law) &&
+           (training.is("optimiser", "flow") || training.is("optimiser", "gd") || training.is("optimiser", "sgd"));
   const RecallLaw& law = task.law();
   if (!m.is("variant", "full") || m.is("attention", "softmax") || !training.is("optimiser", "ngd")) return false;
   if (m.number("initial_scale") != 0 || m.number("suppression") != 0 || m.number("value_scale") != 1) return false;
@@ -48,6 +52,12 @@ bool is_predicted(const Model& model, const Task& task, const Settings& training
 void predicted(const ProbeState& state, std::vector<double>& row) {
   if (const FeatureLaw* law = state.task.features()) {
     row.push_back(predicted_excess(*law, state.training.number("step_size") * static_cast<double>(state.step)));
+    return;
+  }
+  if (const RegressionLaw* law = state.task.regression()) {
+    const double given = state.model.settings().number("initial_scale"), scale = given != 0 ? given : law->small_scale();
+    row.push_back(isotropic_excess(*law, scale * scale / std::sqrt(static_cast<double>(law->dimension)),
+                                   state.training.number("step_size") * static_cast<double>(state.step)));
     return;
   }
   const double lambda = lambda_after(state.task.law(), state.training.number("step_size"), static_cast<double>(state.step),
@@ -138,9 +148,10 @@ bool has_test(const Model&, const Task& task, const Settings&) { return task.law
 bool has_unseen(const Model&, const Task& task, const Settings&) { return task.law().length > 0 && task.has(Split::unseen); }
 
 constexpr std::array rows{
-    ProbeRow{"predicted", recall_task | feature_task, "The excess that the closed form predicts for this step.",
+    ProbeRow{"predicted", recall_task | feature_task | regression_task, "The excess that the closed form predicts for this step.",
              [](const Model&, const Task& task) {
                return columns_of(Column{"predicted", task.features() ? feature_prediction(*task.features())
+                                                   : task.regression() ? "the logistic course of gradient flow for an isotropic covariance"
                                                                      : "population excess at lambda = eta t / sqrt|Q| (l2), eta t / |Q| (l1), eta t (sign)"});
              },
              predicted, is_predicted, true},
@@ -199,7 +210,7 @@ constexpr std::array rows{
 std::span<const ProbeRow> probe_registry() {
   static const auto all = [] {
     std::vector<ProbeRow> joined(rows.begin(), rows.end());
-    for (const auto more : {feature_probes(), next_token_probes()}) joined.insert(joined.end(), more.begin(), more.end());
+    for (const auto more : {feature_probes(), next_token_probes(), regression_probes()}) joined.insert(joined.end(), more.begin(), more.end());
     return joined;
   }();
   return all;

@@ -79,9 +79,22 @@ struct NextTokenLaw {
   std::vector<int32_t> level;           // [query, token]: higher is better; -1: never in a sentence of that query
 };
 
+// What they need to know of a task whose tokens are vectors x ~ N(0, Lambda) of R^d with labels y = <w, x>, w ~ N(0, I) fresh for
+// each prompt. The values of a prompt are x_1, y_1, .., x_N, y_N, x_query, y_query; its tokens mean nothing.
+struct RegressionLaw {
+  int64_t dimension = 0;            // d
+  int64_t length = 0;               // N, without the query; -1 for an infinite prompt
+  std::vector<double> eigenvalues;  // [d] of Lambda, positive
+  std::vector<double> basis;        // V [d,d], Lambda = V diag(eigenvalues) V^T; empty: the identity
+  bool random = false;              // each prompt has eigenvalues of its own: these times independent numbers of Exp(1)
+
+  // The sigma with sigma^2 |Gamma| sqrt(d) = 1/2, Gamma = (1 + 1/N) Lambda + tr(Lambda) / N: a start that converges.
+  double small_scale() const;
+};
+
 // Which law a task has; bits, so that what serves several kinds can say so.
-enum TaskKind : unsigned { recall_task = 1, feature_task = 2, next_token_task = 4 };
-inline constexpr int task_kinds = 3;
+enum TaskKind : unsigned { recall_task = 1, feature_task = 2, next_token_task = 4, regression_task = 8 };
+inline constexpr int task_kinds = 4;
 
 // How prompts of a kind cross to a host, in doubles: prompts [count, length, width], targets [count, target_width].
 struct PromptShape {
@@ -112,6 +125,7 @@ class Task {
   virtual const RecallLaw* recall() const { return nullptr; }
   virtual const FeatureLaw* features() const { return nullptr; }
   virtual const NextTokenLaw* next_token() const { return nullptr; }
+  virtual const RegressionLaw* regression() const { return nullptr; }
   virtual TaskKind kind() const { return recall_task; }
   // The law of a recall task; throws LAMINA_E_UNSUPPORTED for another.
   const RecallLaw& law() const;

@@ -38,5 +38,7 @@ bool is_staged(const Model& model);
 std::unique_ptr<Objective> make_staged(const Task& task, const Model& model, const Settings& settings, const Team& team,
                                        std::unique_ptr<Objective> samples);
 const Objective* samples_of(const Objective* objective);  // of a staged one; any other itself
+// Of linear regression in context (regression_objective.cpp).
+std::unique_ptr<Objective> make_regression_population(const RegressionLaw& law, const Model& model);
 
 }  // namespace lamina

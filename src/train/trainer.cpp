@@ -10,6 +10,7 @@
 #include "base/memory.hpp"
 #include "model/construction.hpp"
 #include "theory/feature_floor.hpp"
+#include "theory/regression_population.hpp"
 #include "train/evaluation.hpp"
 
 namespace lamina {
@@ -70,6 +71,14 @@ void require_flow(const Settings& settings) {
   if (settings.is("precision", "f32")) fail(LAMINA_E_OPTION, "precision is f32, must be f64 for optimiser=flow");
 }
 
+// What the excess of a loss is measured from, where the objective has no measure of its own.
+double loss_infimum(const Task& task, const Model& model, const Settings& settings) {
+  if (task.features()) return infimum_of(*task.features(), attention_map(model.settings()));
+  if (const RegressionLaw* law = task.regression(); law && !settings.is("data", "population"))
+    return RegressionPopulation(*law, law->length, *model.isa().f64).infimum();
+  return 0;
+}
+
 std::vector<OptionRow> all_rows() {
   std::vector<OptionRow> all(rows.begin(), rows.end());
   for (const OptionRow& row : optimiser_options()) all.push_back(row);
@@ -102,7 +111,7 @@ Trainer::Trainer(std::shared_ptr<const Task> task, const Model* model, const Opt
       task_->law().noise > 0 && task_->law().length > 0)
     model_->tensor("noise_logit")[0] = estimated_logit(*task_, settings_);
   objective_ = make_objective(task_, *model_, settings_, team_, twin ? twin->objective_.get() : nullptr);
-  if (task_->features()) infimum_ = infimum_of(*task_->features(), attention_map(model_->settings()));
+  infimum_ = loss_infimum(*task_, *model_, settings_);
   const size_t variables = objective_->variables(*model_).size();
   allocate("gradient", 8.0 * static_cast<double>(variables), [&] { gradient_.resize(variables); });
   optimiser_ = make_optimiser(settings_, variables, [this](std::span<const double> x, std::span<double> g) { slope(x, g); });

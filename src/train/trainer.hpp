@@ -83,7 +83,7 @@ class Trainer {
   std::function<bool(const Progress&)> progress_;
   double progress_seconds_ = 0;
   double seconds_ = 0;
-  double infimum_ = 0;  // of the loss; where a task has its own measure of excess, 0
+  double infimum_ = 0;  // of the loss; 0 where the objective has its own measure of excess
   int64_t step_ = 0, recorded_ = -1;
   Loss loss_;  // of the step evaluated_, whose gradient is in gradient_
   int64_t evaluated_ = -1;
