@@ -120,9 +120,16 @@ static void release(void* user, void* memory, size_t bytes) {
   free(memory);
 }
 
+/* Any task that the library has; borrowed, static. */
+static const char* task_name(void) {
+  lamina_catalogue_entry entry;
+  CALL(lamina_catalogue_entry_init, &entry, sizeof entry);
+  CHECK(CALL(lamina_catalogue_describe, "tasks", below((int)lamina_catalogue_count("tasks")), &entry) == LAMINA_OK);
+  return entry.key;
+}
+
 static void set_options(void) {
-  static const char* const scopes[] = {"in_context_recall", "text_recall", "callback"};
-  const char* scope = scopes[below(3)];
+  const char* scope = chance(80) ? task_name() : "callback";
   lamina_catalogue_entry entry;
   CALL(lamina_catalogue_entry_init, &entry, sizeof entry);
   if (CALL(lamina_catalogue_describe, scope, chance(5) ? integer() : below((int)lamina_catalogue_count(scope)), &entry) != LAMINA_OK) return;
@@ -161,8 +168,7 @@ static void create_options(void) {
 }
 
 static void create_task(void) {
-  static const char* const names[] = {"in_context_recall", "in_context_recall", "in_context_recall", "text_recall", "unheard"};
-  CREATE(lamina_task, tasks, lamina_task_free, lamina_task_create, names[below(5)], ANY(options));
+  CREATE(lamina_task, tasks, lamina_task_free, lamina_task_create, chance(90) ? task_name() : "unheard", ANY(options));
 }
 
 static void host_task(void) {
@@ -230,7 +236,7 @@ static void create_trainer(void) {
 }
 
 static void use_trainer(void) {
-  static const char* const words[] = {"lambda", "mass", "unheard", "steps", "isa", "noise", "", "predicted"};
+  static const char* const words[] = {"lambda", "weights", "unheard", "steps", "isa", "noise", "", "predicted"};
   lamina_trainer* trainer = ANY(trainers);
   const char* text = NULL;
   int64_t step = -1;
