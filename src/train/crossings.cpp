@@ -3,13 +3,16 @@
 
 #include <charconv>
 #include <cmath>
+#include <optional>
 
 namespace lamina {
 namespace {
 
 constexpr size_t loss_column = 0, excess_column = 1;
 
-double sign(double x) { return static_cast<double>((x > 0) - (x < 0)); }
+double sign(double x) {
+  return static_cast<double>((x > 0) - (x < 0));
+}
 
 [[noreturn]] void refuse(const std::string& part, const std::string& why) {
   fail(LAMINA_E_OPTION, "crossings has \"" + part + "\", must be " + why);
@@ -64,30 +67,34 @@ bool Crossings::wanted(size_t first, size_t columns) const {
   return false;
 }
 
-bool Crossings::watch_excess() const { return wanted(excess_column, 1); }
+bool Crossings::watch_excess() const {
+  return wanted(excess_column, 1);
+}
 
-bool Crossings::look(const ProbeState& state, double loss, double excess) {
+bool Crossings::look(int64_t step, double loss, double excess, const std::function<ProbeState()>& state) {
   values_[loss_column] = loss, values_[excess_column] = excess;
+  std::optional<ProbeState> now;
   for (const Watched& watched : probes_) {
     if (!wanted(watched.first, watched.columns)) continue;
+    if (!now) now.emplace(state());
     row_.clear();
-    watched.probe->measure(state, row_);
+    watched.probe->measure(*now, row_);
     std::copy(row_.begin(), row_.end(), values_.begin() + static_cast<std::ptrdiff_t>(watched.first));
   }
   bool crossed = false;
   for (size_t i = 0; i < all_.size(); ++i) {
     Crossing& crossing = all_[i];
     Source& source = sources_[i];
-    const double now = values_[source.column];
-    if (crossing.step >= 0 || std::isnan(now)) continue;
-    const double side = sign(now - crossing.value);
+    const double value = values_[source.column];
+    if (crossing.step >= 0 || std::isnan(value)) continue;
+    const double side = sign(value - crossing.value);
     if (source.seen < 0) source.side = side;
     if (side == 0 || side != source.side) {
-      crossing.step = state.step, crossing.after = now;
-      if (source.seen == state.step - 1) crossing.before = source.last;
+      crossing.step = step, crossing.after = value;
+      if (source.seen == step - 1) crossing.before = source.last;
       --open_, crossed = true;
     }
-    source.last = now, source.seen = state.step;
+    source.last = value, source.seen = step;
   }
   return crossed;
 }
@@ -95,8 +102,8 @@ bool Crossings::look(const ProbeState& state, double loss, double excess) {
 std::vector<double> Crossings::state() const {
   std::vector<double> state;
   for (size_t i = 0; i < all_.size(); ++i)
-    state.insert(state.end(), {static_cast<double>(all_[i].step), all_[i].before, all_[i].after, sources_[i].side, sources_[i].last,
-                               static_cast<double>(sources_[i].seen)});
+    state.insert(state.end(), {static_cast<double>(all_[i].step), all_[i].before, all_[i].after, sources_[i].side,
+                               sources_[i].last, static_cast<double>(sources_[i].seen)});
   return state;
 }
 

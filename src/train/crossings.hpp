@@ -1,6 +1,7 @@
 // Crossings: the first step at which a column of the trajectory reaches a value, coming from the side on which it began. Each
 // column is looked at after every update, so the step is exact; rows of the trajectory are not what is searched.
 #pragma once
+#include <functional>
 #include <limits>
 #include <memory>
 #include <string>
@@ -13,7 +14,7 @@ namespace lamina {
 struct Crossing {
   std::string signal;  // a column's name
   double value;
-  int64_t step = -1;   // -1: not yet
+  int64_t step = -1;                                         // -1: not yet
   double before = std::numeric_limits<double>::quiet_NaN();  // the signal at step - 1; NaN where step is 0
   double after = std::numeric_limits<double>::quiet_NaN();   // and at step
 };
@@ -24,11 +25,11 @@ class Crossings {
   Crossings(const std::string& text, const Model& model, const Task& task, const Settings& training);
 
   const std::vector<Crossing>& all() const { return all_; }
-  bool open() const { return open_ > 0; }   // some are still to come
-  bool watch_excess() const;                // and one of them reads the excess
-  // Looks at the state that has `loss` and `excess`; whether a signal crossed. The same step may be shown again. Probes whose
-  // crossings have all been found are no longer measured.
-  bool look(const ProbeState& state, double loss, double excess);
+  bool open() const { return open_ > 0; }  // some are still to come
+  bool watch_excess() const;               // and one of them reads the excess
+  // Looks at a step; whether a signal crossed. The same step may be shown again. The state is asked for only where a probe is
+  // to be measured, and a probe whose crossings have all been found is not.
+  bool look(int64_t step, double loss, double excess, const std::function<ProbeState()>& state);
 
   // What must be kept to go on: state_size numbers a crossing.
   static constexpr size_t state_size = 6;
@@ -37,8 +38,8 @@ class Crossings {
 
  private:
   struct Source {
-    size_t column;     // of values_: 0 loss, 1 excess, then those of probes_
-    double side = 0;   // sign of signal - value at the first look
+    size_t column;    // of values_: 0 loss, 1 excess, then those of probes_
+    double side = 0;  // sign of signal - value at the first look
     double last = std::numeric_limits<double>::quiet_NaN();
     int64_t seen = -1;
   };

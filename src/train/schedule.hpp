@@ -11,7 +11,8 @@ namespace lamina {
 class Schedule {
  public:
   explicit Schedule(const Settings& settings)
-      : last_(settings.integer("steps")), per_decade_(settings.integer("record_per_decade")),
+      : last_(settings.integer("steps")),
+        per_decade_(settings.integer("record_per_decade")),
         every_(per_decade_ > 0 && !settings.given("record_every") ? 0 : settings.integer("record_every")) {}
 
   // Steps are asked for in ascending order.
@@ -28,7 +29,8 @@ class Schedule {
     double power = 1;
     for (int64_t decade = 0; decade < j / per_decade_; ++decade) power *= 10;
     const double ln10 = 2.302585092994046;
-    if (j % per_decade_ != 0) power *= kernels::exp(ln10 * static_cast<double>(j % per_decade_) / static_cast<double>(per_decade_));
+    if (j % per_decade_ != 0)
+      power *= kernels::exp(ln10 * static_cast<double>(j % per_decade_) / static_cast<double>(per_decade_));
     return static_cast<int64_t>(std::floor(power + 0.5));
   }
 

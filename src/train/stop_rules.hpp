@@ -1,6 +1,6 @@
 // When a run ends before its last step: targets for the loss, the excess and the gradient's norm, and a limit of time. A target
-// ends the run once, at the first step at which it holds; the run then goes on past it. The limit counts the seconds of training
-// since the start, or since it last ended the run.
+// ends the run once, at the first step at which it holds; the run then goes on past it. The limit counts the seconds of
+// training since the start, or since it last ended the run.
 #pragma once
 #include <array>
 #include <vector>

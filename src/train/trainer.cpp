@@ -186,7 +186,7 @@ ProbeState Trainer::state() {
 }
 
 bool Trainer::look(const Loss& loss) {
-  return crossings_->open() && crossings_->look(state(), loss.loss, loss.excess - infimum_);
+  return crossings_->open() && crossings_->look(step_, loss.loss, loss.excess - infimum_, [this] { return state(); });
 }
 
 // Loss and gradient at the present step, once: a run in chunks evaluates no more than one run does.

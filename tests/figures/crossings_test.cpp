@@ -1,4 +1,5 @@
-// Figures of in-context convergence that are times, as crossings that the trainer finds (named F4 to F13 here and in the README).
+// Figures of in-context convergence that are times, as crossings that the trainer finds (named F4 to F13 here and in the
+// README).
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -10,7 +11,8 @@ namespace {
 
 // The steps of all crossings of a run that records nothing else; -1 where one was not reached.
 std::vector<int64_t> crossed(const std::string& line, const std::string& crossings) {
-  const Experiment run("probes=none threads=1 record_every=100000000 crossings=" + crossings + " " + line, "in_context_convergence");
+  const Experiment run("probes=none threads=1 record_every=100000000 crossings=" + crossings + " " + line,
+                       "in_context_convergence");
   std::vector<int64_t> steps;
   for (const Crossing& crossing : run.trainer->crossings()) steps.push_back(crossing.step);
   return steps;
@@ -32,13 +34,15 @@ TEST(F5, StepsToALoss) {
 }
 
 TEST(F9, FinitePrompts) {
-  const std::pair<const char*, int64_t> cases[] = {{"50", 639}, {"100", 585}, {"200", 564}, {"400", 554}, {"1000", 549}, {"8000", 546}, {"inf", 546}};
+  const std::pair<const char*, int64_t> cases[] = {{"50", 639},   {"100", 585},  {"200", 564}, {"400", 554},
+                                                   {"1000", 549}, {"8000", 546}, {"inf", 546}};
   for (const auto& [N, t] : cases)
     EXPECT_EQ(crossed(std::string("features=20 steps=700 prompt_length=") + N, "attention_0=0.5"), Steps{t}) << N;
 }
 
 TEST(F10, DominantAndRareFeature) {
-  EXPECT_EQ(crossed("features=20 dominant=0.5 prompt_length=inf steps=97000", "loss_0=0.1,loss_0=0.01,loss_0=1e-3,loss_0=1e-4,loss_1=0.1,loss_1=0.01,loss_1=1e-3,loss_1=1e-4"),
+  EXPECT_EQ(crossed("features=20 dominant=0.5 prompt_length=inf steps=97000",
+                    "loss_0=0.1,loss_0=0.01,loss_0=1e-3,loss_0=1e-4,loss_1=0.1,loss_1=0.01,loss_1=1e-3,loss_1=1e-4"),
             (Steps{4, 74, 564, 5023, 1331, 2651, 11924, 96304}));
 }
 
@@ -50,15 +54,18 @@ TEST(F12, SwitchAndF13BlowUp) {
     double blow_up;  // of K^2
   };
   for (const Case& c : {Case{20, 420, 3.135}, Case{50, 2567, 2.782}, Case{100, 9528, 2.539}}) {
-    const Steps steps = crossed("prompt_length=inf dominant=0.5 steps=26000 features=" + std::to_string(c.K), "beta_1_2=0,attention_1=0.5");
+    const Steps steps =
+        crossed("prompt_length=inf dominant=0.5 steps=26000 features=" + std::to_string(c.K), "beta_1_2=0,attention_1=0.5");
     EXPECT_EQ(steps[0], c.turn) << c.K;
     EXPECT_NEAR(static_cast<double>(steps[1]) / (c.K * c.K), c.blow_up, 6e-4) << c.K;
   }
 }
 
 TEST(F15, AttentionOfARareQueryToTheDominantFeature) {
-  const Experiment run("features=100 dominant=0.5 prompt_length=inf steps=21000 probes=none record_every=100000 crossings=attention_1_0=0.25,beta_1_2=0",
-                       "in_context_convergence");
+  const Experiment run(
+      "features=100 dominant=0.5 prompt_length=inf steps=21000 probes=none record_every=100000 "
+      "crossings=attention_1_0=0.25,beta_1_2=0",
+      "in_context_convergence");
   EXPECT_EQ(run.trainer->crossings()[0].step, 2705);
   EXPECT_EQ(run.trainer->crossings()[1].step, 9528);
 }

@@ -11,7 +11,8 @@
 namespace lamina::tests {
 namespace {
 
-const std::string small = "vocabulary=20 triggers=3 outputs=6 unseen_outputs=3 prompt_length=40 samples=300 evaluation_samples=100 ";
+const std::string small =
+    "vocabulary=20 triggers=3 outputs=6 unseen_outputs=3 prompt_length=40 samples=300 evaluation_samples=100 ";
 const std::string balanced = "features=10 prompt_length=50 ";
 constexpr const char* convergence = "in_context_convergence";
 
@@ -67,17 +68,24 @@ struct Case {
   const char *task, *line, *crossings;
 };
 const Case cases[] = {
-    {convergence, "features=10 prompt_length=50 dominant=0.5 steps=600", "loss=0.1,excess=0.2,alpha_1=0.004,A_1=1,loss=1e-9,attention_1=0.5,beta_1_2=0,phase_1=3"},
+    {convergence, "features=10 prompt_length=50 dominant=0.5 steps=600",
+     "loss=0.1,excess=0.2,alpha_1=0.004,A_1=1,loss=1e-9,attention_1=0.5,beta_1_2=0,phase_1=3"},
     {convergence, "features=6 prompt_length=20 steps=80 data=fresh batch=16 threads=2", "loss=0.4,excess=0.3,A_0=0.05"},
-    {"in_context_recall", "variant=full noise=0.3 steps=60", "excess=1,loss=2,lambda_1=1,mass_answer=5,p_answer=0.3,test_excess=0.9,unseen_accuracy=1"},
-    {"in_context_recall", "variant=original noise=0.3 attention=softmax optimiser=adam step_size=0.01 steps=40", "excess=2,accuracy=0.3,test_loss=2.5"},
-    {"in_context_recall", "variant=w_free noise=0 initialisation=gaussian data=fresh batch=64 steps=40", "excess=2,w_previous=0.5"},
+    {"in_context_recall", "variant=full noise=0.3 steps=60",
+     "excess=1,loss=2,lambda_1=1,mass_answer=5,p_answer=0.3,test_excess=0.9,unseen_accuracy=1"},
+    {"in_context_recall", "variant=original noise=0.3 attention=softmax optimiser=adam step_size=0.01 steps=40",
+     "excess=2,accuracy=0.3,test_loss=2.5"},
+    {"in_context_recall", "variant=w_free noise=0 initialisation=gaussian data=fresh batch=64 steps=40",
+     "excess=2,w_previous=0.5"},
 };
-std::string line_of(const Case& c) { return (std::string(c.task) == convergence ? "" : small) + c.line; }
+std::string line_of(const Case& c) {
+  return (std::string(c.task) == convergence ? "" : small) + c.line;
+}
 
 TEST(Crossings, AreTheFirstStepsOfATableOfEveryStep) {
   for (const Case& c : cases) {
-    const Experiment every(line_of(c), c.task), run(line_of(c) + " probes=none record_every=1000 crossings=" + c.crossings, c.task);
+    const Experiment every(line_of(c), c.task),
+        run(line_of(c) + " probes=none record_every=1000 crossings=" + c.crossings, c.task);
     int64_t found = 0;
     for (const Crossing& crossing : run.trainer->crossings()) {
       expect_first(every, crossing);
@@ -101,7 +109,9 @@ class File {
   std::string path;
 };
 
-bool same(double a, double b) { return a == b || (std::isnan(a) && std::isnan(b)); }
+bool same(double a, double b) {
+  return a == b || (std::isnan(a) && std::isnan(b));
+}
 
 TEST(Crossings, ChunksAndResumeAreTheWhole) {
   const File file;
@@ -117,8 +127,8 @@ TEST(Crossings, ChunksAndResumeAreTheWhole) {
     const auto &a = whole.trainer->crossings(), &b = parts->crossings();
     ASSERT_EQ(a.size(), b.size());
     for (size_t i = 0; i < a.size(); ++i)
-      EXPECT_TRUE(a[i].signal == b[i].signal && a[i].value == b[i].value && a[i].step == b[i].step && same(a[i].before, b[i].before) &&
-                  same(a[i].after, b[i].after))
+      EXPECT_TRUE(a[i].signal == b[i].signal && a[i].value == b[i].value && a[i].step == b[i].step &&
+                  same(a[i].before, b[i].before) && same(a[i].after, b[i].after))
           << c.line << " " << a[i].signal << ": " << a[i].step << " and " << b[i].step;
     EXPECT_EQ(steps_of(*whole.table), steps_of(*parts->trajectory())) << c.line;
   }
@@ -133,9 +143,14 @@ TEST(Crossings, AValueHeldAtTheStartIsReachedThere) {
 
 TEST(Crossings, MistakesNameWhatIsKnown) {
   const std::pair<const char*, const char*> mistakes[] = {
-      {"loss", "must be column=value, as in excess=1e-3"}, {"=1", "must be column=value"},    {"loss=", "with a finite number"},
-      {"loss=1x", "with a finite number"},                 {"loss=inf", "finite number"},     {"step=3", "must be a column of this run: loss, excess, predicted, A_0"},
-      {"lambda_0=1", "must be a column of this run"},      {"loss=1,,loss=2", "column=value"}};
+      {"loss", "must be column=value, as in excess=1e-3"},
+      {"=1", "must be column=value"},
+      {"loss=", "with a finite number"},
+      {"loss=1x", "with a finite number"},
+      {"loss=inf", "finite number"},
+      {"step=3", "must be a column of this run: loss, excess, predicted, A_0"},
+      {"lambda_0=1", "must be a column of this run"},
+      {"loss=1,,loss=2", "column=value"}};
   for (const auto& [text, want] : mistakes) {
     try {
       trainer_of(balanced + "crossings=" + text, convergence);
