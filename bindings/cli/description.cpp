@@ -67,12 +67,16 @@ Description describe(const lamina_trainer* trainer) {
   return run;
 }
 
-double theory(const char* name, const lamina_task* task, const std::vector<double>& arguments) {
-  double result = 0;
+std::vector<double> theory_results(const char* name, const lamina_task* task, const std::vector<double>& arguments, size_t results) {
+  std::vector<double> out(results);
   const auto count = static_cast<int64_t>(arguments.size());
-  return lamina_theory_evaluate(name, task, arguments.data(), count, &result, 1) == LAMINA_OK
-             ? result
-             : std::numeric_limits<double>::quiet_NaN();
+  if (lamina_theory_evaluate(name, task, arguments.data(), count, out.data(), static_cast<int64_t>(results)) != LAMINA_OK)
+    out.assign(results, std::numeric_limits<double>::quiet_NaN());
+  return out;
+}
+
+double theory(const char* name, const lamina_task* task, const std::vector<double>& arguments) {
+  return theory_results(name, task, arguments, 1)[0];
 }
 
 }  // namespace cli

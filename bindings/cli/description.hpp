@@ -29,7 +29,8 @@ struct Description {
 
 Description describe(const lamina_trainer* trainer);
 
-// One result of a closed form, for `task` (may be null); NaN where it does not apply.
+// The results of a closed form, for `task` (may be null); NaN where it does not apply.
+std::vector<double> theory_results(const char* name, const lamina_task* task, const std::vector<double>& arguments, size_t results);
 double theory(const char* name, const lamina_task* task, const std::vector<double>& arguments);
 
 }  // namespace cli

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <cstdio>
 
+#include "gallery/figure.hpp"
+
 namespace cli {
 namespace {
 
@@ -206,12 +208,21 @@ std::vector<double> parse_arguments(const std::string& text) {
   return values;
 }
 
+void describe_figure(const Entry& figure) {
+  print(figure.key + ": " + wrapped(sentence(figure.summary), 2, figure.key.size() + 2));
+  print("\nSource, and what is derived or chosen\n" + paragraph(figure.description, 2));
+  print("\nRuns of " + figure.owner + " with these settings, which key=value replaces; a list names several runs\n");
+  for (const std::string& setting : split(figure.fallback, ' ')) print("  " + setting + "\n");
+  print("\nExample: lamina figure " + figure.key + " --svg " + figure.key + ".svg --csv " + figure.key + ".csv\n");
+}
+
 }  // namespace
 
 Exit list() {
   print_names("Tasks (lamina run NAME, lamina describe NAME)", catalogue("tasks"));
   print_names("\nProbes (option probes of a run)", catalogue("probes"));
   print_names("\nClosed forms (lamina theory NAME)", catalogue("theory"));
+  print_names("\nFigures (lamina figure NAME)", figure_entries());
   return success;
 }
 
@@ -230,7 +241,13 @@ Exit describe_name(const std::string& name) {
       describe_form(*entry);
     return success;
   }
-  throw Failure(usage, "\"" + name + "\" is not a task, probe or closed form: lamina list shows all" + suggestion(name, all));
+  const std::vector<Entry> figures = figure_entries();
+  if (const Entry* figure = find(figures, name)) {
+    describe_figure(*figure);
+    return success;
+  }
+  all.insert(all.end(), figures.begin(), figures.end());
+  throw Failure(usage, "\"" + name + "\" is not a task, probe, closed form or figure: lamina list shows all" + suggestion(name, all));
 }
 
 Exit evaluate_theory(const std::string& name, const std::string& task_name, const std::vector<std::string>& settings,

@@ -7,9 +7,9 @@
 
 namespace cli {
 
-// All tasks, probes and closed forms, one line each.
+// All tasks, probes, closed forms and figures, one line each.
 Exit list();
-// A task with its options, probes and paper; or a probe; or a closed form.
+// A task with its options, probes and paper; or a probe; or a closed form; or a figure.
 Exit describe_name(const std::string& name);
 // Evaluates a closed form and prints its results.
 Exit evaluate_theory(const std::string& name, const std::string& task, const std::vector<std::string>& settings,

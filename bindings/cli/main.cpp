@@ -1,4 +1,4 @@
-// lamina on the command line: a client of lamina.h alone. Subcommands list, describe, theory, run; exit codes in client.hpp.
+// lamina on the command line: a client of lamina.h alone. Subcommands list, describe, theory, run, figure; exit codes in client.hpp.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "client.hpp"
+#include "gallery/figure.hpp"
 #include "help.hpp"
 #include "run.hpp"
 
@@ -20,6 +21,7 @@ constexpr const char* examples =
     "  lamina describe in_context_recall\n"
     "  lamina run in_context_recall noise=0.2 --csv run.csv --svg run.svg\n"
     "  lamina theory bayes_risk noise=0.2\n"
+    "  lamina figure convergence_phases\n"
     "Exit codes: 0 success, 1 the run or a file failed, 2 wrong usage or option, 124 ended by time_limit,\n"
     "130 stopped by Ctrl-C (results are kept).";
 constexpr const char* run_examples =
@@ -46,10 +48,10 @@ Exit parse_and_run(int argc, char** argv) {
   app.set_help_flag("-h,--help", "This help");
   app.require_subcommand(1);
 
-  CLI::App* list_command = app.add_subcommand("list", "Tasks, probes and closed forms, one sentence each");
+  CLI::App* list_command = app.add_subcommand("list", "Tasks, probes, closed forms and figures, one sentence each");
 
   std::string name, task = "in_context_recall", arguments;
-  CLI::App* describe_command = app.add_subcommand("describe", "A task's options, probes and paper; a probe; a closed form");
+  CLI::App* describe_command = app.add_subcommand("describe", "A task's options, probes and paper; a probe; a closed form; a figure");
   describe_command->add_option("NAME", name, "From lamina list")->required();
   describe_command->footer(
       "Examples:\n  lamina describe in_context_recall\n  lamina describe mass\n  lamina describe first_step");
@@ -75,6 +77,19 @@ Exit parse_and_run(int argc, char** argv) {
   run_command->add_flag("--quiet", request.quiet, "No progress and no table");
   run_command->footer(run_examples);
 
+  FigureRequest figure;
+  CLI::App* figure_command = app.add_subcommand("figure", "Train and draw a figure of the gallery, beside its closed forms");
+  figure_command->add_option("NAME", figure.name, "From lamina list")->required();
+  figure_command->add_option("SETTING", figure.settings, "Settings in place of the figure's own; a list names several runs")
+      ->type_name("key=value");
+  figure_command->add_option("--svg", figure.svg, "The picture (needs gnuplot); NAME.svg if no file is named")->type_name("FILE");
+  figure_command->add_option("--csv", figure.csv, "Every point that is drawn: panel, curve, kind, x, y")->type_name("FILE");
+  figure_command->add_flag("--quiet", figure.quiet, "Print nothing");
+  figure_command->footer(
+      "lamina describe NAME says what is drawn, after which paper, what is derived, and the settings.\n"
+      "Examples:\n  lamina figure convergence_phases --svg phases.svg\n"
+      "  lamina figure convergence_time_features features=5,10,20 losses=0.1,0.01 --csv times.csv");
+
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& shown) {  // --help, --version
@@ -83,12 +98,13 @@ Exit parse_and_run(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     const auto chosen = app.get_subcommands();
     if (chosen.empty() && argc > 1 && argv[1][0] != '-')
-      throw Failure(usage, std::string("\"") + argv[1] + "\" is not a command, must be one of list, describe, theory, run");
+      throw Failure(usage, std::string("\"") + argv[1] + "\" is not a command, must be one of list, describe, theory, run, figure");
     const std::string command = chosen.empty() ? "lamina" : "lamina " + chosen[0]->get_name();
     throw Failure(usage, std::string(error.what()) + "; " + command + " --help shows how");
   }
   if (list_command->parsed()) return list();
   if (describe_command->parsed()) return describe_name(name);
+  if (figure_command->parsed()) return make_figure(figure);
   if (theory_command->parsed()) return evaluate_theory(name, task, request.settings, arguments);
   return run(request);
 }

@@ -30,14 +30,14 @@ for text in ["s1 | s2 | s3", "2505.15009", "econstructed", "Options of the task"
 check("file = " in lamina("describe", "text_recall").stdout, "describe text_recall has no option file")
 
 check(abs(float(lamina("theory", "bayes_risk", "noise=0.2").stdout.split(" = ")[1]) - 0.500402424) < 1e-9, "bayes_risk of 0.2")
-forms = names[names.index("bayes_risk"):]
+forms = names[names.index("bayes_risk"):names.index("recall_slope")]
 for form in forms:
     example = lamina("describe", form).stdout.split("Example: lamina ")[1].split()
     printed = lamina(*example).stdout
     check(re.fullmatch(r"([\w ]+ = \S+\n)+", printed), f"lamina {' '.join(example)} printed {printed!r}")
 
 check("lamina_" not in lamina("--version").stdout and "reference" in lamina("--version").stdout, "--version")
-for command in [[], ["list"], ["describe"], ["theory"], ["run"]]:
+for command in [[], ["list"], ["describe"], ["theory"], ["run"], ["figure"]]:
     text = lamina(*command, "--help").stdout
     check("lamina" in text, f"{command} --help is empty")
     check(command == ["list"] or "Example" in text, f"{command} --help has no example")
