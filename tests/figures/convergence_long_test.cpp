@@ -41,20 +41,16 @@ TEST(F11, RareFeatureOf200) {
   expect_within("features=200 dominant=0.5 prompt_length=1000 steps=1100000", 60);
 }
 
-// M = 30, 100, 300, 3000 prompts, 20000 steps.
-TEST(F20, FixedSetsAtFullSize) {
-  for (const char* samples : {"30", "100", "300", "3000"}) {
-    const Experiment run(std::string("features=6 dimension=8 prompt_length=60 dominant=0.5 step_size=4 steps=20000 record_every=20000 data=fixed samples=") +
-                             samples + " watched=0,1,2,3,4,5",
-                         "in_context_convergence");
-    double population = 0;
-    for (int k = 0; k < 6; ++k) population += (k == 0 ? 0.5 : 0.1) * run.last("loss_" + std::to_string(k));
-    std::printf("M = %s: train %.1e, population %.1e\n", samples, run.last("loss"), population);
-    EXPECT_LT(run.last("loss"), 1e-3) << samples;
-    if (std::string(samples) == "300" || std::string(samples) == "3000") {
-      EXPECT_LT(population, 2e-3) << samples;
-    }
-  }
+// The largest set of the figure; the smaller ones are in invariants_test.cpp.
+TEST(F20, FixedSetOfThreeThousand) {
+  const Experiment run("features=6 dimension=8 prompt_length=60 dominant=0.5 step_size=4 steps=20000 record_every=20000 data=fixed samples=3000 "
+                       "watched=0,1,2,3,4,5",
+                       "in_context_convergence");
+  double population = 0;
+  for (int k = 0; k < 6; ++k) population += (k == 0 ? 0.5 : 0.1) * run.last("loss_" + std::to_string(k));
+  std::printf("M = 3000: train %.1e, population %.1e\n", run.last("loss"), population);
+  EXPECT_LT(run.last("loss"), 5e-4);
+  EXPECT_LT(population, 8e-4);
 }
 
 }  // namespace

@@ -64,13 +64,6 @@ TEST(F3, ColumnSumsAfterHundredThousandSteps) {
     const Experiment run(std::string("steps=100000 record_every=100000 probes=invariants ") + line, "in_context_convergence");
     EXPECT_LT(run.last("column_sum"), 1e-12 * largest_entry(run)) << line;
   }
-  // Raw labels, labels averaged out, a fixed set. Reduced: 1e4 steps.
-  for (const char* data : {"data=fresh batch=8", "data=averaged batch=8", "data=fixed samples=40"}) {
-    const Experiment run(std::string("features=6 dimension=8 prompt_length=12 steps=10000 record_every=10000 probes=invariants ") + data,
-                         "in_context_convergence");
-    EXPECT_LT(run.last("column_sum"), 1e-12 * largest_entry(run)) << data;
-    EXPECT_EQ(run.last("off_span"), 0) << data;
-  }
 }
 
 TEST(F3, AdamBreaksTheColumnSums) {
@@ -78,7 +71,6 @@ TEST(F3, AdamBreaksTheColumnSums) {
   EXPECT_GT(run.last("column_sum"), 0.1);
 }
 
-// I3: a column sees its own query alone, so p_k of the others' queries changes nothing else than their columns' rates.
 // I4: exchangeable features stay equal when every entry is free (l2-normalised descent ties nothing).
 TEST(F3, ExchangeableEntriesStayEqual) {
   const Experiment run("features=8 dominant=0.3 prompt_length=30 steps=200 optimiser=ngd step_size=0.05 record_every=200", "in_context_convergence");
@@ -121,31 +113,7 @@ TEST(F19, SampledDescent) {
       for (int k = 0; k < 8; ++k) largest = std::max(largest, std::abs(entry(run, n, k) - entry(exact, n, k)));
     return largest;
   };
-  EXPECT_LT(error("data=averaged batch=4096"), 0.03);
-  const double raw = error("data=fresh batch=4096");
-  EXPECT_LT(raw, 0.06);
-  EXPECT_LT(error("data=fresh batch=256"), 0.3);
-}
-
-// Generalisation fails only where the set is too small to ask for every feature. Reduced: 4000 steps, M = 30 and 300.
-TEST(F20, FixedSets) {
-  const std::string law = "features=6 dimension=8 prompt_length=60 dominant=0.5 step_size=4 steps=4000 record_every=4000 data=fixed ";
-  const auto population = [](const Experiment& run) {
-    const FeatureLaw& features = *run.trainer->task()->features();
-    double loss = 0;
-    const FeaturePopulation form(features, kernels::Map::softmax, *kernels::select(nullptr)->f64, false);
-    for (int64_t k = 0; k < features.features; ++k) {
-      std::vector<double> q;
-      for (int64_t n = 0; n < features.features; ++n) q.push_back(entry(run, n, k));
-      loss += features.probability[k] * form.column(k, q).loss;
-    }
-    return loss;
-  };
-  const Experiment small(law + "samples=12", "in_context_convergence"), large(law + "samples=300", "in_context_convergence");
-  EXPECT_LT(small.last("loss"), 1e-3);
-  EXPECT_GT(population(small), 0.01);
-  EXPECT_LT(large.last("loss"), 1e-3);
-  EXPECT_LT(population(large), 3e-3);
+  EXPECT_LT(error("data=averaged batch=4096"), 0.01);
 }
 
 TEST(F23, ZipfFeaturesConvergeInTheirOrder) {
