@@ -9,7 +9,9 @@ decade_axis <- function(range) {
   graphics::axis(2, at = 10^decades, labels = parse(text = paste0("10^", decades)), las = 1, cex.axis = 0.9, mgp = c(3, 0.6, 0))
 }
 
-plot.lamina_run <- function(x, main = NULL, sub = NULL, xlab = "step", ylab = NULL, ylim = NULL, legend = TRUE, ...) {
+plot.lamina_run <- function(x, columns = NULL, main = NULL, sub = NULL, xlab = "step", ylab = NULL, ylim = NULL, legend = TRUE,
+                            ...) {
+  if (!is.null(columns)) return(plot_columns(x, columns, main, xlab, ylab, ylim, legend, ...))
   rows <- x$trajectory
   shown <- if (any(is.finite(rows$excess))) "excess" else "loss"
   y <- rows[[shown]]
@@ -18,7 +20,9 @@ plot.lamina_run <- function(x, main = NULL, sub = NULL, xlab = "step", ylab = NU
   theory <- run_theory(x)
   logarithmic <- any(drawn)
   if (is.null(main)) main <- run_title(x)
-  if (is.null(ylab)) ylab <- if (shown == "excess") "excess loss over the Bayes risk (nats)" else "loss (nats)"
+  unit <- if (grepl("Bayes", x$definitions[["excess"]])) " (nats)" else ""
+  over <- if (nzchar(unit)) "excess loss over the Bayes risk" else "excess loss over its infimum"
+  if (is.null(ylab)) ylab <- paste0(if (shown == "excess") over else "loss", unit)
   predicted <- rows$predicted
   if (is.null(ylim)) {
     ylim <- range(if (logarithmic) y[drawn] else y[is.finite(y)])
@@ -65,6 +69,50 @@ plot.lamina_run <- function(x, main = NULL, sub = NULL, xlab = "step", ylab = NU
   invisible(x)
 }
 
+# Columns of one's choice, each with its crossings: hollow points where it reached a value. Rows at log-spaced steps get a log axis.
+plot_columns <- function(x, columns, main, xlab, ylab, ylim, legend, log = NULL, ...) {
+  rows <- x$trajectory
+  unknown <- setdiff(columns, names(rows))
+  if (length(unknown)) refuse("the run has no column ", unknown[1], "; it has ", paste(names(rows), collapse = ", "))
+  values <- as.matrix(rows[columns])
+  finite <- values[is.finite(values)]
+  if (!length(finite)) refuse("the run has no finite ", columns[1], " to draw")
+  if (is.null(log)) {
+    spaced <- isTRUE(suppressWarnings(as.numeric(x$options["record_per_decade"])) > 0)
+    log <- paste0(if (spaced) "x" else "", if (all(finite > 0) && max(finite) > 100 * min(finite)) "y" else "")
+  }
+  ylog <- grepl("y", log)
+  if (ylog) finite <- finite[finite > 0]
+  shown <- if (grepl("x", log)) rows$step > 0 else rep(TRUE, nrow(rows))
+  if (is.null(ylim)) ylim <- range(finite)
+  colour <- rep_len(c("#1b4f9c", "#d1690e", "#2f8f4e", "#7b3f98", "#8a6d1f", "#555555"), length(columns))
+  far <- ylog && log10(ylim[2] / ylim[1]) > 2
+  dash <- ifelse(columns == "predicted", 2, 1)
+  graphics::matplot(rows$step[shown], values[shown, , drop = FALSE], type = "l", lty = dash, lwd = 2, col = colour, log = log,
+                    ylim = ylim, xlab = xlab, ylab = if (is.null(ylab)) toString(columns[seq_len(min(2, length(columns)))]) else ylab,
+                    main = if (is.null(main)) run_title(x) else main, las = 1, yaxt = if (far) "n" else "s", ...)
+  if (far) decade_axis(log10(ylim))
+  found <- x$crossings[x$crossings$signal %in% columns & !is.na(x$crossings$step), ]
+  at <- colour[match(found$signal, columns)]
+  graphics::points(found$step, found$after, col = at, lwd = 2)
+  if (nrow(found)) graphics::text(found$step, found$after, paste0(" ", found$step), adj = c(0, 1.3), col = at, cex = 0.8)
+  if (isTRUE(legend))
+    graphics::legend(free_corner(rows$step[shown], values[shown, , drop = FALSE]), legend = columns, col = colour, lty = dash, lwd = 2,
+                     bg = "#ffffffcc", box.col = NA, inset = 0.01)
+  invisible(x)
+}
+
+# The corner of the present plot through which the fewest points go.
+free_corner <- function(x, values) {
+  box <- graphics::par("usr")
+  share <- function(v, from, to, logged) ((if (logged) log10(ifelse(v > 0, v, NA)) else v) - from) / (to - from)
+  u <- rep(share(x, box[1], box[2], graphics::par("xlog")), ncol(values))
+  v <- share(as.vector(values), box[3], box[4], graphics::par("ylog"))
+  crowd <- c(topright = sum(u > 0.65 & v > 0.75, na.rm = TRUE), topleft = sum(u < 0.35 & v > 0.75, na.rm = TRUE),
+             bottomleft = sum(u < 0.35 & v < 0.25, na.rm = TRUE), bottomright = sum(u > 0.65 & v < 0.25, na.rm = TRUE))
+  names(crowd)[which.min(crowd)]
+}
+
 # A line of the predicted slope to the right of the prediction, over its last half; whether there was room for one.
 draw_slope <- function(rows, slope, ylim) {
   if (is.na(slope) || slope >= 0) return(FALSE)
@@ -85,7 +133,9 @@ draw_slope <- function(rows, slope, ylim) {
 run_title <- function(x) {
   words <- x$options[intersect(c("variant", "attention"), names(x$options))]
   noise <- x$options["noise"]
-  paste0(x$task$name, ": ", paste(words, collapse = ", "), if (!is.na(noise)) paste0(", noise ", noise))
+  size <- x$options[intersect(c("features", "prompt_length"), names(x$options))]
+  paste0(x$task$name, ": ", paste(words, collapse = ", "), if (!is.na(noise)) paste0(", noise ", noise),
+         if (length(size) == 2L) paste0(", K = ", size[1], ", N = ", size[2]))
 }
 
 lines.lamina_run <- function(x, column = "excess", col = "#1b4f9c", lwd = 2, ...) {
