@@ -139,23 +139,16 @@ static void set_options(void) {
   snprintf(word, sizeof word, "%.*s", bar && chance(50) ? (int)(bar - entry.words) : 99, bar && chance(50) ? bar + 1 : entry.words);
   if (strchr(word, '|')) *strchr(word, '|') = 0;
   /* In range, but for a run that would take too long: sizes stay small. */
-  switch (below(5)) {
-    case 0:
-      CALL(lamina_options_set_number, to, entry.key, number());
-      break;
-    case 1:
-      CALL(lamina_options_set_text, to, entry.key, chance(80) ? word : chance(50) ? "9007199254740993" : "");
-      break;
-    case 2:
-      CALL(lamina_options_set_number, to, entry.key, entry.kind == LAMINA_KIND_NUMBER ? entry.minimum : entry.maximum * 2);
-      break;
-    case 3:
-      for (int i = 0; i < 8; ++i) room[i] = number();
-      CALL(lamina_options_set_array, to, chance(90) ? entry.key : "unheard", room, chance(90) ? below(8) : -1);
-      break;
-    default:
-      CALL(lamina_options_set_text, to, chance(90) ? entry.key : "unheard", entry.fallback);
+  const int how = below(5);
+  const char* key = how > 2 && chance(10) ? "unheard" : entry.key;
+  if (how == 0) CALL(lamina_options_set_number, to, key, number());
+  if (how == 1) CALL(lamina_options_set_text, to, key, chance(70) ? word : chance(50) ? "loss=1,excess=0.1" : chance(50) ? "9007199254740993" : "");
+  if (how == 2) CALL(lamina_options_set_number, to, key, entry.kind == LAMINA_KIND_NUMBER ? entry.minimum : entry.maximum * 2);
+  if (how == 3) {
+    for (int i = 0; i < 8; ++i) room[i] = number();
+    CALL(lamina_options_set_array, to, key, room, chance(90) ? below(8) : -1);
   }
+  if (how == 4) CALL(lamina_options_set_text, to, key, entry.fallback);
 }
 
 /* Small sizes, whatever else is set later. */
@@ -250,16 +243,17 @@ static void use_trainer(void) {
 
 static void look_at_trainer(void) {
   lamina_trainer* trainer = ANY(trainers);
-  switch (below(3)) {
-    case 0:
-      CREATE(lamina_model, models, lamina_model_free, lamina_trainer_model, trainer);
-      break;
-    case 1:
-      CREATE(lamina_task, tasks, lamina_task_free, lamina_trainer_task, trainer);
-      break;
-    default:
-      CREATE(lamina_trajectory, trajectories, lamina_trajectory_free, lamina_trainer_trajectory, trainer);
-  }
+  lamina_crossing crossing;
+  int64_t count = -1;
+  CALL(lamina_crossing_init, &crossing, sizeof crossing);
+  CALL(lamina_trainer_crossing_count, trainer, &count);
+  CALL(lamina_trainer_crossing, trainer, chance(80) ? 0 : integer(), &crossing);
+  if (chance(33))
+    CREATE(lamina_model, models, lamina_model_free, lamina_trainer_model, trainer);
+  else if (chance(50))
+    CREATE(lamina_task, tasks, lamina_task_free, lamina_trainer_task, trainer);
+  else
+    CREATE(lamina_trajectory, trajectories, lamina_trajectory_free, lamina_trainer_trajectory, trainer);
 }
 
 static void use_trajectory(void) {
