@@ -4,6 +4,7 @@
 // A product over K x D x D replaces those over M x D x D. All are kept transposed, [D, K]: a token's column is then a row.
 #pragma once
 #include <algorithm>
+#include <memory_resource>
 
 #include "model/parametrisation.hpp"
 
@@ -12,8 +13,13 @@ namespace lamina {
 template <class T>
 class ReadOut {
  public:
-  ReadOut(const Parametrisation& form, const std::vector<double>& parameters, const kernels::Table<T>& table, const Team& team)
-      : form_(form), parameters_(parameters), table_(table), team_(team), K_(form.logit_count()), D_(form.width()),
+  using Array = std::pmr::vector<T>;
+  using Sums = std::pmr::vector<double>;
+
+  // What it makes is in `memory`, which outlives it.
+  ReadOut(const Parametrisation& form, const std::vector<double>& parameters, const kernels::Table<T>& table, const Team& team,
+          std::pmr::memory_resource* memory)
+      : form_(form), parameters_(parameters), table_(table), team_(team), memory_(memory), K_(form.logit_count()), D_(form.width()),
         reads_(form.has_feed_forward() && form.reads_attention()), scale_(static_cast<T>(form.value_scale(parameters))) {
     UT_.assign(D_ * K_, T(0));
     for (int64_t j = 0; j < K_; ++j)
@@ -36,17 +42,17 @@ class ReadOut {
   bool skips_tau() const { return !form_.v_free() && form_.construction().value_skips_tau; }
   bool has_query() const { return !QT_.empty(); }
   T scale() const { return scale_; }
-  const std::vector<T>& PT() const { return PT_; }  // empty if identity
-  const std::vector<T>& QT() const { return QT_; }  // empty if there is no feed-forward part
-  std::vector<T> attention_part() const { return through_value(UT_); }                            // (U V)^T
-  std::vector<T> feed_forward_part() const { return reads_ ? through_value(QT_) : std::vector<T>{}; }  // (U F V)^T
+  const Array& PT() const { return PT_; }  // empty if identity
+  const Array& QT() const { return QT_; }  // empty if there is no feed-forward part
+  Array attention_part() const { return through_value(UT_); }                            // (U V)^T
+  Array feed_forward_part() const { return reads_ ? through_value(QT_) : Array(memory_); }  // (U F V)^T
 
   // gradient += the parts of V, U, F and value_scale, given dP^T (empty if identity), dQ^T (empty if none) and, if identity,
   // dL/ds.
-  void pull_back(const std::vector<double>& dPT, const std::vector<double>& dQT, double d_scale, double* gradient) const {
-    std::vector<T> dGT(D_ * K_, T(0)), dQ_T(dQT.begin(), dQT.end());
+  void pull_back(const Sums& dPT, const Sums& dQT, double d_scale, double* gradient) const {
+    Array dGT(D_ * K_, T(0), memory_), dQ_T(dQT.begin(), dQT.end(), memory_);
     if (!dPT.empty()) {
-      const std::vector<T> dP_T(dPT.begin(), dPT.end());
+      const Array dP_T(dPT.begin(), dPT.end(), memory_);
       if (form_.v_free()) {
         dGT = times(V_, false, dP_T, K_);
         add(times(GT_, false, transposed(dP_T), D_), gradient + form_.offset('V'));
@@ -65,7 +71,7 @@ class ReadOut {
       double* dF = gradient + form_.offset('F');
       if (form_.u_free()) {
         add(times(UT_, false, transposed(dQ_T), D_), dF);
-        const std::vector<T> more = times(F_, false, dQ_T, K_);
+        const Array more = times(F_, false, dQ_T, K_);
         for (int64_t i = 0; i < D_ * K_; ++i) dGT[i] += more[i];
       } else {
         add(transposed(dQ_T), dF);
@@ -78,10 +84,10 @@ class ReadOut {
   const double* free(char name) const { return parameters_.data() + form_.offset(name); }
 
   // A B or A^T B for A [D, inner] (A^T: [D, D]) and B [inner, n], rows in parallel.
-  std::vector<T> times(const std::vector<T>& A, bool transpose, const std::vector<T>& B, int64_t n) const {
+  Array times(const Array& A, bool transpose, const Array& B, int64_t n) const {
     constexpr int64_t stripe = 48;
     const int64_t inner = static_cast<int64_t>(B.size()) / n, row = transpose ? 1 : inner, column = transpose ? D_ : 1;
-    std::vector<T> C(D_ * n);
+    Array C(D_ * n, memory_);
     team_.for_each((D_ + stripe - 1) / stripe, [&](int64_t part, int) {
       const int64_t first = part * stripe, count = std::min(stripe, D_ - first);
       table_.gemm(count, n, inner, A.data() + first * row, row, column, B.data(), n, C.data() + first * n, n, false);
@@ -90,23 +96,23 @@ class ReadOut {
   }
 
   // V^T X for X [D, K].
-  std::vector<T> through_value(const std::vector<T>& X) const {
+  Array through_value(const Array& X) const {
     if (form_.v_free()) return times(V_, true, X, K_);
-    std::vector<T> out(X);
+    Array out(X, memory_);
     for (T& x : out) x *= scale_;
     if (skips_tau()) std::fill_n(out.begin() + (K_ - 1) * K_, K_, T(0));
     return out;
   }
 
   // [D, K] -> [K, D]
-  std::vector<T> transposed(const std::vector<T>& X) const {
-    std::vector<T> out(X.size());
+  Array transposed(const Array& X) const {
+    Array out(X.size(), memory_);
     for (int64_t i = 0; i < D_; ++i)
       for (int64_t j = 0; j < K_; ++j) out[j * D_ + i] = X[i * K_ + j];
     return out;
   }
 
-  static void add(const std::vector<T>& X, double* to) {
+  static void add(const Array& X, double* to) {
     for (size_t i = 0; i < X.size(); ++i) to[i] += static_cast<double>(X[i]);
   }
 
@@ -114,10 +120,11 @@ class ReadOut {
   const std::vector<double>& parameters_;
   const kernels::Table<T>& table_;
   const Team& team_;
+  std::pmr::memory_resource* const memory_;
   const int64_t K_, D_;
   const bool reads_;
   const T scale_;
-  std::vector<T> UT_, V_, F_, GT_, QT_, PT_;
+  Array UT_{memory_}, V_{memory_}, F_{memory_}, GT_{memory_}, QT_{memory_}, PT_{memory_};
 };
 
 }  // namespace lamina

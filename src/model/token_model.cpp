@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "base/pool.hpp"
 #include "model/logit_rows.hpp"
 #include "model/read_out.hpp"
 #include "model/token_pairs.hpp"
@@ -19,6 +20,8 @@ constexpr int64_t wave_length = 32;  // chunks whose dP are in memory at once
 
 template <class T>
 class TokenModel final : public Model {
+  using Array = std::pmr::vector<T>;
+
  public:
   TokenModel(const RecallLaw& law, const Settings& settings, const kernels::InstructionSet& isa)
       : table_(isa.table<T>()), form_(law, settings), K_(form_.logit_count()), D_(2 * K_) {
@@ -39,8 +42,8 @@ class TokenModel final : public Model {
     Step step(*this, prompts, team, gradient != nullptr);
     const int64_t blocks = static_cast<int64_t>(prompts.blocks.size()), chunks = (blocks + chunk_length - 1) / chunk_length;
     const int64_t square = step.read_out.identity() || !gradient ? 0 : D_ * K_;
-    std::vector<T> partial(std::min(chunks, wave_length) * square);
-    std::vector<double> dPT(square);
+    Array partial(std::min(chunks, wave_length) * square, &memory_);
+    std::pmr::vector<double> dPT(square, &memory_);
     std::vector<Sums> sums(chunks);
     std::vector<std::unique_ptr<Scratch>> slots(team.threads());
     for (int64_t wave = 0; wave < chunks; wave += wave_length) {
@@ -71,8 +74,8 @@ class TokenModel final : public Model {
     const auto& prompts = static_cast<const TokenPrompts&>(compiled);
     const Step step(*this, prompts, team, false);
     const bool identity = step.read_out.identity();
-    const std::vector<T> attention = identity ? std::vector<T>{} : step.read_out.attention_part();
-    const std::vector<T> feed_forward = step.read_out.feed_forward_part();
+    const Array attention = identity ? Array{} : step.read_out.attention_part();
+    const Array feed_forward = step.read_out.feed_forward_part();
     std::vector<std::unique_ptr<Scratch>> slots(team.threads());
     std::vector<Metrics> parts(prompts.blocks.size());
     team.for_each(static_cast<int64_t>(prompts.blocks.size()), [&](int64_t b, int slot) {
@@ -103,7 +106,7 @@ class TokenModel final : public Model {
   // What all blocks read, and where segments leave their part of dW, [D] for x_H dw^T, and of dQ, [K].
   struct Step {
     Step(const TokenModel& m, const TokenPrompts& prompts, const Team& team, bool backward)
-        : read_out(m.form_, m.parameters_, m.table_, team) {
+        : read_out(m.form_, m.parameters_, m.table_, team, &m.memory_), dw(&m.memory_), dq(&m.memory_) {
       if (!m.form_.w_free()) held = m.form_.matrix('W', m.parameters_);
       W = m.form_.w_free() ? m.parameters_.data() + m.form_.offset('W') : held.data();
       if (backward) dw.resize(prompts.segments * m.D_), dq.resize(read_out.has_query() ? prompts.segments * m.K_ : 0);
@@ -111,13 +114,13 @@ class TokenModel final : public Model {
     ReadOut<T> read_out;
     std::vector<double> held;
     const double* W;  // [D, D]
-    std::vector<T> dw, dq;
+    Array dw, dq;
   };
 
   // Memory of one thread for one block: columns are its lanes. Rows by local name [L]: u, v (entries of w), current and previous
   // marginals, their cotangents, and those of u, v; rows by token of the block [2 R]: c and dc; by logit [K]: x and r.
   struct Scratch {
-    Scratch(const TokenModel& m, const TokenPrompts& prompts) {
+    Scratch(const TokenModel& m, const TokenPrompts& prompts) : memory(&m.memory_) {
       const int64_t L = prompts.most_names, R = prompts.most_rows;
       for (auto* local : {&u, &v, &current, &previous, &d_current, &d_previous, &g_current, &g_previous}) local->resize(L * block_lanes);
       a.resize(m.form_.map() == kernels::Map::linear ? 0 : prompts.most_cells);
@@ -125,8 +128,9 @@ class TokenModel final : public Model {
       x.resize(m.K_ * block_lanes), r.resize(m.K_ * block_lanes), r_rows.resize(block_lanes * m.K_);
       P.resize(2 * R * m.K_), dP.resize(2 * R * m.K_), values.resize(std::max(L, m.K_));
     }
-    std::vector<T> u, v, current, previous, d_current, d_previous, g_current, g_previous;
-    std::vector<T> a, c, dc, x, r, r_rows, P, dP, values;
+    std::pmr::memory_resource* memory;
+    Array u{memory}, v{memory}, current{memory}, previous{memory}, d_current{memory}, d_previous{memory}, g_current{memory}, g_previous{memory};
+    Array a{memory}, c{memory}, dc{memory}, x{memory}, r{memory}, r_rows{memory}, P{memory}, dP{memory}, values{memory};
     alignas(64) T label[block_lanes], weight[block_lanes], loss[block_lanes];
   };
 
@@ -246,7 +250,7 @@ class TokenModel final : public Model {
   }
 
   // x [K, 16] (+)= P c, with P^T [D, K], empty for the identity.
-  void read_out(const TokenBlock& block, const Step& step, const std::vector<T>& PT, Scratch& s, T* x, bool accumulate) const {
+  void read_out(const TokenBlock& block, const Step& step, const Array& PT, Scratch& s, T* x, bool accumulate) const {
     const int64_t R = static_cast<int64_t>(block.rows.size());
     if (!PT.empty()) {
       for (int64_t r = 0; r < 2 * R; ++r)
@@ -304,12 +308,13 @@ class TokenModel final : public Model {
   }
 
   // dW, and dQ^T for the read-out: segments in ascending order; neighbours that read the same rows are added first.
-  void write_gradient(const TokenPrompts& prompts, const Step& step, const std::vector<double>& dPT, double d_scale,
+  void write_gradient(const TokenPrompts& prompts, const Step& step, const std::pmr::vector<double>& dPT, double d_scale,
                       double* gradient) const {
     std::fill_n(gradient, parameters_.size(), 0.0);
-    std::vector<double> held(form_.w_free() ? 0 : D_ * D_), dQT(step.dq.empty() ? 0 : D_ * K_), row(D_);
+    std::vector<double> held(form_.w_free() ? 0 : D_ * D_), row(D_);
+    std::pmr::vector<double> dQT(step.dq.empty() ? 0 : D_ * K_, &memory_);
     double* dW = form_.w_free() ? gradient + form_.offset('W') : held.data();
-    const auto add_segments = [&](const std::vector<T>& parts, int64_t n, double* M) {
+    const auto add_segments = [&](const Array& parts, int64_t n, double* M) {
       const Segment* open = nullptr;
       const auto close = [&] {
         for (const int64_t i : {int64_t{open->query}, open->before < 0 ? int64_t{-1} : K_ + open->before})
@@ -357,6 +362,7 @@ class TokenModel final : public Model {
   const kernels::Table<T>& table_;
   Parametrisation form_;
   int64_t K_, D_;
+  mutable Pool memory_;
 };
 
 }  // namespace
