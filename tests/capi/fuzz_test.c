@@ -260,8 +260,7 @@ static void use_trajectory(void) {
   lamina_trajectory* table = ANY(trajectories);
   const char *name = NULL, *definition = NULL;
   int64_t rows = -1, columns = -1;
-  CALL(lamina_trajectory_columns, table, &columns);
-  CALL(lamina_trajectory_rows, table, &rows);
+  CALL(lamina_trajectory_columns, table, &columns), CALL(lamina_trajectory_rows, table, &rows);
   CALL(lamina_trajectory_column_name, table, integer(), &name, chance(50) ? &definition : NULL);
   untouched(CALL(lamina_trajectory_read, table, chance(80) ? below(4) : integer(), fresh_outputs(), chance(90) ? ROOM : -1));
 }
@@ -295,16 +294,12 @@ static void theory(void) {
 static void create_attention(void) {
   lamina_attention_spec spec;
   CALL(lamina_attention_spec_init, &spec, sizeof spec);
-  spec.element = chance(90) ? below(3) : (int32_t)next();
-  spec.map = chance(90) ? below(4) : (int32_t)next();
-  spec.normaliser = chance(70) ? 0 : below(6);
-  spec.causal = chance(90) ? below(3) : (int32_t)next();
-  spec.flags = chance(70) ? 0 : (uint32_t)next() & 0xfff;
-  spec.threads = chance(90) ? below(4) : (int32_t)next();
+  spec.element = chance(90) ? below(3) : (int32_t)next(), spec.map = chance(90) ? below(4) : (int32_t)next();
+  spec.normaliser = chance(70) ? 0 : below(6), spec.causal = chance(90) ? below(3) : (int32_t)next();
+  spec.flags = chance(70) ? 0 : (uint32_t)next() & 0xfff, spec.threads = chance(90) ? below(4) : (int32_t)next();
   spec.batch = chance(90) ? 1 + below(2) : integer(), spec.heads = chance(90) ? 1 + below(2) : integer();
   spec.queries = chance(90) ? below(9) : integer(), spec.keys = chance(90) ? below(9) : integer();
-  spec.width = chance(90) ? 1 + below(9) : integer();
-  spec.scale = chance(70) ? 0 : number();
+  spec.width = chance(90) ? 1 + below(9) : integer(), spec.scale = chance(70) ? 0 : number();
   if (chance(50)) spec.allocator.allocate = allocate, spec.allocator.release = release, spec.allocator.user = room;
   CREATE(lamina_attention, plans, lamina_attention_free, lamina_attention_create, &spec);
   size_t bytes = 0;
