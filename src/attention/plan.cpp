@@ -163,8 +163,8 @@ Plan::Plan(const lamina_attention_spec& spec) {
   const bool serial = spec.threads == 1 || products < parallel_products;
   team_ = std::make_unique<Team>(serial ? 1 : spec.threads);
   by_head = fits(sums_bytes, d + d_v) && (serial || n * H_kv >= 2 * team_->threads());
-  lanes = choose_lanes(*this);
   states_from = least_for_states(*this);
+  lanes = states_from > 0 ? Lanes::block : choose_lanes(*this);
   const int64_t items = std::max(n * H * blocks(), n * H_kv * chunks());
   slots = static_cast<int>(std::clamp<int64_t>(items, 1, team_->threads()));
 

@@ -3,7 +3,6 @@
 
 #include <cmath>
 
-#include "attention/short.hpp"
 #include "attention/tile.hpp"
 
 namespace lamina::attention {
@@ -283,7 +282,7 @@ bool all_finite(const Call<T>& call, const Matrix<const T>& x, int64_t rows, int
 
 }  // namespace
 
-// Below, scores are fewer multiply-adds or nearly, and short sequences have ways of their own (short.hpp).
+// Below, scores are fewer multiply-adds or nearly.
 int64_t least_for_states(const Plan& plan) {
   const uint32_t elsewhere = LAMINA_WITH_BIAS | LAMINA_WITH_MASK | LAMINA_WITH_WEIGHTS | LAMINA_WITH_SCORES;
   if (plan.map != kernels::Map::linear || plan.normaliser == kernels::Normaliser::row_sum || plan.has(elsewhere) ||
@@ -291,7 +290,7 @@ int64_t least_for_states(const Plan& plan) {
     return 0;
   const bool everyone = plan.causal == LAMINA_CAUSAL_NONE && plan.right < 0;
   const int64_t width = std::max(plan.d, plan.d_v);
-  const int64_t least = everyone ? std::max<int64_t>(short_tokens + 1, 2 * width) : std::max<int64_t>(256, 4 * width);
+  const int64_t least = everyone ? std::max<int64_t>(64, 2 * width) : std::max<int64_t>(256, 4 * width);
   return std::min(plan.L_q, plan.L_k) >= least ? least : 0;
 }
 

@@ -41,6 +41,7 @@ lamina_attention_spec random_spec(Dice& dice, int32_t type) {
   s.batch = dice.chance(0.5) ? 1 + dice.below(4) : 8 + dice.below(20);
   const auto size = [&](int64_t most) { return 1 + dice.below(dice.chance(0.2) ? most : 12); };
   s.queries = size(64), s.keys = dice.chance(0.5) ? s.queries : size(64);
+  if (s.map == LAMINA_LINEAR) s.queries = std::min<int64_t>(s.queries, 63);  // 64 are computed by states, if scores are not wanted
   s.width = size(32), s.value_width = dice.chance(0.7) ? 0 : size(32);
   if (dice.chance(0.3)) s.flags |= LAMINA_WINDOW_LEFT, s.window_left = dice.below(s.keys);
   if (dice.chance(0.3)) s.flags |= LAMINA_WINDOW_RIGHT, s.window_right = dice.below(s.keys);
