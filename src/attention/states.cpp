@@ -10,6 +10,10 @@ namespace {
 
 using kernels::padded;
 
+// Queries of a block where there is a band: few, for the pairs of a tile are as many for each query, but enough for the
+// products.
+constexpr int64_t band_block = 32;
+
 // Scratch of one thread; rows of features are padded.
 template <class T>
 struct Scratch {
@@ -23,7 +27,7 @@ struct Scratch {
   T* factor;          // scale / N or 1 / N of a block
 
   Scratch(const Plan& plan, int32_t direction, Carver& carver) {
-    const int64_t d = padded(plan.d), d_v = padded(plan.d_v), rows = padded(plan.query_block), keys = plan.key_chunk;
+    const int64_t d = padded(plan.d), d_v = padded(plan.d_v), rows = block_panels * panel, keys = plan.key_chunk;
     const int64_t backward = direction == LAMINA_BACKWARD ? 1 : 0;
     m = carver.take<T>(d, d_v);
     m_t = carver.take<T>(backward * d_v, d);
@@ -63,23 +67,21 @@ class States {
   void forward() {
     clear(w_.m, plan_.d, d_v_row_);
     int64_t held = 0;  // keys of the state
-    for (int64_t index = 0; index < plan_.blocks(); ++index) {
-      const int64_t i0 = index * plan_.query_block;
+    for (int64_t i0 = 0; i0 < plan_.L_q; i0 += block_) {
       if (i0 < band().queries())
         held = hold(w_.m, plan_.d, plan_.d_v, first_head_.k, first_head_.v, w_.v, held, seen_by_all(i0));
-      for_each_head([&](int64_t h) { outputs(h, index); });
+      for_each_head([&](int64_t h) { outputs(h, i0); });
     }
   }
 
   void backward(double* dscale) {
     clear(w_.m_t, plan_.d_v, d_row_);
+    std::fill_n(dscale, plan_.group * plan_.blocks(), 0.0);
     int64_t held = 0;
-    for (int64_t index = 0; index < plan_.blocks(); ++index) {
-      const int64_t i0 = index * plan_.query_block;
+    for (int64_t i0 = 0; i0 < plan_.L_q; i0 += block_) {
       if (i0 < band().queries())
         held = hold(w_.m_t, plan_.d_v, plan_.d, first_head_.v, first_head_.k, w_.k, held, seen_by_all(i0));
-      for_each_head(
-          [&](int64_t h) { dscale[(h - group_ * plan_.group) * plan_.blocks() + index] = query_gradients(h, index); });
+      for_each_head([&](int64_t h) { dscale[(h - group_ * plan_.group) * plan_.blocks()] += query_gradients(h, i0); });
     }
     key_gradients();
   }
@@ -140,9 +142,9 @@ class States {
   }
 
   // O = scale / N (Q M + S V)
-  void outputs(int64_t h, int64_t index) {
+  void outputs(int64_t h, int64_t i0) {
     const Head<T> head(call_, b_, h);
-    const Block block(plan_, band(), call_.queries(b_), index);
+    const Block block(plan_, band(), call_.queries(b_), i0, block_);
     const Matrix<T> o = call_.of_queries(call_.arrays.o, b_, h);
     call_.kernel.gemm(block.rows, plan_.d_v, plan_.d, head.q.at(block.i0), head.q.row, head.q.col, w_.m, d_v_row_, w_.o,
                       d_v_row_, false);
@@ -176,9 +178,9 @@ class States {
   }
 
   // dQ = scale (dO / N M^T + G K); returns dscale
-  double query_gradients(int64_t h, int64_t index) {
+  double query_gradients(int64_t h, int64_t i0) {
     const Head<T> head(call_, b_, h);
-    const Block block(plan_, band(), call_.queries(b_), index);
+    const Block block(plan_, band(), call_.queries(b_), i0, block_);
     const Matrix<T> d_q = call_.of_queries(call_.arrays.d_q, b_, h);
     double dscale = 0;
     if (block.rows > 0) {
@@ -208,8 +210,8 @@ class States {
     clear(w_.m, plan_.d, d_v_row_);
     clear(w_.m_t, plan_.d_v, d_row_);
     int64_t end = seen;
-    for (int64_t index = (queries - 1) / plan_.query_block; index >= 0; --index) {
-      const Block block(plan_, band(), call_.queries(b_), index);
+    for (int64_t i0 = (queries - 1) / block_ * block_; i0 >= 0; i0 -= block_) {
+      const Block block(plan_, band(), call_.queries(b_), i0, block_);
       const int64_t first = seen_by_all(block.i0);
       if (first < end) chunk_gradients(first, end, &block);
       end = first;
@@ -266,6 +268,7 @@ class States {
   const int64_t b_, group_;
   const Head<T> first_head_;  // of those that read the key head: its band, K and V are theirs
   const Scratch<T> w_;
+  const int64_t block_ = plan_.causal == LAMINA_CAUSAL_NONE && plan_.right < 0 ? block_panels * panel : band_block;
   const int64_t d_row_ = padded(plan_.d), d_v_row_ = padded(plan_.d_v);  // rows of sums and states
   const T* const no_factor_[block_panels] = {};
   bool stale_ = false;  // m has changed since m_t was made of it

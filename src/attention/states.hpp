@@ -7,10 +7,10 @@
 // the keys that only some see, at most as many as it has queries, are scores in a tile as in forward.cpp. [Katharopoulos et
 // al., "Transformers are RNNs", 2020, eqs. 8 to 12, in chunks.]
 //
-// The bits: a state is the sum of chains, one a chunk of keys (with a band: what each block adds) or a block of queries, ascending
-// for M, descending for R; Q is not scaled; x = a chain over the features of the state that goes on over the keys (queries) of the
-// tile, ascending; O = [x [scale / N]]; [dO / N] stands for dO; dQ, dK, dV = [scale x].
-// The error: a term Q K V passes a chain of c keys, the sum of n chunks, a chain of d features and two factors, so
+// The bits: a state is the sum of chains, one a chunk of keys (with a band: what each block adds) or a block of queries,
+// ascending for M, descending for R; Q is not scaled; x = a chain over the features of the state that goes on over the keys
+// (queries) of the tile, ascending; O = [x [scale / N]]; [dO / N] stands for dO; dQ, dK, dV = [scale x]. The error: a term Q K
+// V passes a chain of c keys, the sum of n chunks, a chain of d features and two factors, so
 //   |O - O*| <= u (c + n + d + 4) scale / N sum_j sum_f |Q||K||V|
 // to first order, as by scores, where it passes the same sums in another order.
 #pragma once
@@ -29,7 +29,8 @@ bool by_states(const Call<T>& call, int32_t direction, int64_t b, int64_t group)
 template <class T>
 size_t states_bytes(const Plan& plan, int32_t direction);
 
-// All results of one key head and of the heads that read it; memory: states_bytes. dscale [group, blocks].
+// All results of one key head and of the heads that read it; memory: states_bytes. dscale [group, blocks]: of a
+// head in its first place.
 template <class T>
 void states_forward(const Call<T>& call, char* memory, int64_t b, int64_t group);
 template <class T>

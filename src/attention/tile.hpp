@@ -18,10 +18,12 @@ struct Block {
 
   // `queries`: the places of the sequence
   Block(const Plan& plan, const Band& band, int64_t queries, int64_t index)
-      : i0(index * plan.query_block),
-        rows(std::clamp<int64_t>(band.queries() - i0, 0, plan.query_block)),
-        places(std::clamp<int64_t>(queries - i0, 0, plan.query_block)),
-        planned(std::min(plan.L_q - i0, plan.query_block)),
+      : Block(plan, band, queries, index * plan.query_block, plan.query_block) {}
+  Block(const Plan& plan, const Band& band, int64_t queries, int64_t first_query, int64_t most)
+      : i0(first_query),
+        rows(std::clamp<int64_t>(band.queries() - i0, 0, most)),
+        places(std::clamp<int64_t>(queries - i0, 0, most)),
+        planned(std::min(plan.L_q - i0, most)),
         panels((rows + panel - 1) / panel),
         first(rows > 0 ? band.first(i0) / plan.key_chunk * plan.key_chunk : 0),
         last(rows > 0 ? band.last(i0 + rows - 1) : 0) {}

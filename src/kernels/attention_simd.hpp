@@ -72,16 +72,17 @@ void attention_transpose(int64_t rows, int64_t cols, T factor, const T* x, int64
 
 template <class T>
 bool attention_finite(int64_t rows, int64_t cols, const T* x, int64_t x_row) {
-  for (int64_t i = 0; i < rows; ++i) {
-    Batch<T> sum = splat(T(0));  // of x - x: 0, or NaN as soon as one x is not finite
-    const T* row = x + i * x_row;
+  if (x_row == cols) cols *= rows, rows = rows > 0 ? 1 : 0;
+  Four<T> sum;  // of x - x: 0, or NaN as soon as one x is not finite
+  sum.clear();
+  for (int64_t i = 0; i < rows; ++i, x += x_row) {
     int64_t f = 0;
-    for (; f + width<T> <= cols; f += width<T>) sum = sum + (load(row + f) - load(row + f));
-    T rest = fold_sum(sum);
-    for (; f < cols; ++f) rest += row[f] - row[f];
-    if (!(rest == T(0))) return false;
+    const auto take = [&](int l, Batch<T> part) LAMINA_INLINE_LAMBDA { sum.lane[l] = sum.lane[l] + (part - part); };
+    for (; f + 4 * width<T> <= cols; f += 4 * width<T>)
+      unroll<4>([&](int l) LAMINA_INLINE_LAMBDA { take(l, load(x + f + l * width<T>)); });
+    for (; f < cols; f += width<T>) take(0, load(x + f, Tail<T>(cols - f < width<T> ? cols - f : width<T>)));
   }
-  return true;
+  return fold_sum((sum.lane[0] + sum.lane[2]) + (sum.lane[1] + sum.lane[3])) == T(0);
 }
 
 template <class T>
