@@ -13,12 +13,9 @@
 enum { KINDS = 3, CALLS = 60, LENGTH = 24, VOCABULARY = 60, ROOM = 4096 };
 
 /* Handles of one case, several of each type; any may be NULL. */
-static lamina_options* options[KINDS];
-static lamina_task* tasks[KINDS];
-static lamina_model* models[KINDS];
-static lamina_trainer* trainers[KINDS];
-static lamina_trajectory* trajectories[KINDS];
-static lamina_attention* plans[KINDS];
+static lamina_options* options[KINDS]; static lamina_task* tasks[KINDS];
+static lamina_model* models[KINDS]; static lamina_trainer* trainers[KINDS];
+static lamina_trajectory* trajectories[KINDS]; static lamina_attention* plans[KINDS];
 
 static uint64_t state, seed;
 static long counts[16]; /* by status, from LAMINA_E_INTERNAL up */
@@ -27,8 +24,7 @@ static double room[ROOM], outputs[ROOM];
 
 static uint64_t next(void) { /* splitmix64 */
   uint64_t z = (state += 0x9e3779b97f4a7c15u);
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u, z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
   return z ^ (z >> 31);
 }
 static int below(int n) { return (int)(next() % (uint64_t)n); }
@@ -376,8 +372,7 @@ int main(void) {
   setrlimit(RLIMIT_AS, &memory);
 #endif
   for (seed = first; seed < first + cases && failures == 0; ++seed) {
-    state = seed;
-    alarm(300);
+    state = seed, alarm(300);
     static void (*const first_calls[])(void) = {create_options, create_task, host_task, create_model, create_trainer, look_at_trainer};
     for (int i = 0; i < 6; ++i)
       for (int k = 0; k < 2 * KINDS; ++k) first_calls[i]();
