@@ -10,7 +10,7 @@ namespace cli {
 namespace {
 
 constexpr double smallest = 1e-17;  // below it an excess is rounding
-constexpr size_t most_points = 500;
+constexpr double most_points = 500;
 
 struct Ink {
   const char *dark, *pale;
@@ -89,19 +89,24 @@ std::string axis_script(const Panel& panel, bool horizontal) {
   return script + "set " + name + "range [" + format_number(least, 17) + ":" + format_number(most, 17) + "]\n";
 }
 
-std::string data_script(const Curve& curve, size_t number) {
-  std::string script = "$c" + std::to_string(number) + " << EOD\n";
-  const size_t stride = curve.x.size() / most_points + 1;
-  for (size_t i = 0; i < curve.x.size(); ++i)
-    if (i % stride == 0 || i + 1 == curve.x.size())
-      script += format_number(curve.x[i], 9) + " " + format_number(curve.y[i], 9) + "\n";
-  return script + "EOD\n";
-}
-
 // Where on the axis, from 0 to 1, a value lies.
 double share(const Axis& axis, const Range& range, double value) {
   const auto scale = [&](double v) { return axis.logarithmic ? std::log(v) : v; };
   return (scale(value) - scale(range.least)) / (scale(range.most) - scale(range.least));
+}
+
+// Of very many points those that the eye can tell apart along the horizontal axis.
+std::string data_script(const Panel& panel, const Curve& curve, size_t number) {
+  std::string script = "$c" + std::to_string(number) + " << EOD\n";
+  const Range range = range_of(panel, true);
+  double drawn = -1;
+  for (size_t i = 0; i < curve.x.size(); ++i) {
+    const double at = share(panel.x, range, curve.x[i]);
+    if (std::fabs(at - drawn) * most_points < 1 && i > 0 && i + 1 < curve.x.size()) continue;
+    script += format_number(curve.x[i], 9) + " " + format_number(curve.y[i], 9) + "\n";
+    drawn = at;
+  }
+  return script + "EOD\n";
 }
 
 // The name of a mark stands beside its line, upright: on the right or left, at the top, the bottom or the middle, at the first
@@ -210,7 +215,7 @@ std::string script_of(const Plot& plot) {
                        "set grid ytics lw 0.6 lc rgb '#e4e4e4' dt solid\n";
   size_t number = 0;
   for (const Panel& panel : plot.panels)
-    for (const Curve& curve : panel.curves) script += data_script(curve, number++);
+    for (const Curve& curve : panel.curves) script += data_script(panel, curve, number++);
   if (alone) {
     Panel panel = plot.panels[0];
     panel.title = plot.title;

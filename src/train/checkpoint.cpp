@@ -261,8 +261,9 @@ std::unique_ptr<Trainer> Trainer::load(const std::string& path, std::shared_ptr<
       if (crossings.size() != trainer->crossings_->state().size() || rules.size() != trainer->stop_rules_.state().size())
         throw std::runtime_error("its crossings or stop rules are not those of its options");
       for (size_t i = 0; i < crossings.size(); i += Crossings::state_size)
-        if (!(crossings[i] >= -1 && crossings[i] <= static_cast<double>(trainer->step_)))
-          throw std::runtime_error("it has a crossing at a step that was not made");
+        for (const double step : {crossings[i], crossings[i + Crossings::state_size - 1]})
+          if (!(step >= -1 && step <= static_cast<double>(trainer->step_)))
+            throw std::runtime_error("it has a crossing at a step that was not made");
       trainer->crossings_->set_state(crossings);
       trainer->stop_rules_.set_state(rules);
     }

@@ -21,6 +21,9 @@ FIGURES = {
     "convergence_floors": (["features=5", "prompt_length=5,10,20", "steps=2000", "linear_steps=500"], ["softmax, K = 5", "linear, K = 5", "end of a run"]),
     "convergence_attention": (["features=5", "prompt_length=10", "steps=200"], ["softmax", "linear", "relu", "infimum, softmax", "infimum, linear"]),
     "convergence_zipf": (["features=4", "losses=0.1,0.01", "steps=2000"], ["= 0.01, run", "rank k"]),
+    "regression_flow": (["steps=20", "matrix_steps=50"], ["N = 2, closed form", "N = 100, run", "U on eigenvector 3, limit"]),
+    "regression_risk": (["test_samples=200", "steps=100", "test_length=5,20", "factors=0.5,1"], ["trained at N = 20, closed form", "of the query alone, sampled"]),
+    "next_token_stages": (["samples=64", "steps=200"], ["collocations, closed form", "second stage", "slope in the limit", "1 / steps of the second stage"]),
 }
 
 
@@ -56,6 +59,11 @@ run = next(rows for curve, rows in times.items() if curve.endswith("= 0.01, run"
 law = next(rows for curve, rows in times.items() if curve.endswith("= 0.01, law"))
 check(run == {10: 493, 20: 1288}, f"steps to 0.01: {run}")
 check(all(abs(law[K] / run[K] - 1) < 0.02 for K in run), f"law {law} beside {run}")
+
+# So do sampled risks, within what 200 prompts leave.
+risks = {curve: dict(rows) for (panel, curve), (_, rows) in points("regression_risk.csv").items() if panel == "1"}
+law, sampled = risks["trained at N = 100, closed form"], risks["trained at N = 100, sampled"]
+check(all(0.6 < sampled[M] / law[M] < 1.6 for M in sampled), f"risks {sampled} beside {law}")
 
 done = lamina("figure", "recall_slop", code=2)
 check("did you mean recall_slope?" in done.stderr, f"a misspelt figure: {done.stderr}")

@@ -9,14 +9,7 @@
 namespace cli {
 namespace {
 
-constexpr Hue hues[] = {Hue::blue, Hue::orange, Hue::green, Hue::purple, Hue::brown, Hue::grey};
 constexpr const char* eta_t = "{/:Italic \u03b7 t}";
-
-Curve scaled(Curve curve, double x, double y = 1) {
-  for (double& v : curve.x) v *= x;
-  for (double& v : curve.y) v *= y;
-  return curve;
-}
 
 // f at `count` points from a to b, evenly on a log axis.
 template <class F>
@@ -129,12 +122,6 @@ Plot phases(const Parameters& with) {
               "): four phases of a rare feature, K = " + with.text("features"),
           2,
           {std::move(logits), std::move(increments), std::move(attention), std::move(loss)}};
-}
-
-std::vector<double> numbers_of(const std::vector<std::string>& words) {
-  std::vector<double> numbers;
-  for (const std::string& word : words) numbers.push_back(std::strtod(word.c_str(), nullptr));
-  return numbers;
 }
 
 // The integers from the least to the most, at most `factor` apart.

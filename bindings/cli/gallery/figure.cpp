@@ -14,7 +14,7 @@ namespace {
 
 std::vector<const Figure*> all_figures() {
   std::vector<const Figure*> all;
-  for (const auto figures : {recall_figures(), convergence_figures()})
+  for (const auto figures : {recall_figures(), convergence_figures(), relative_figures()})
     for (const Figure& figure : figures) all.push_back(&figure);
   return all;
 }
@@ -94,6 +94,18 @@ Finished Parameters::run() const {
   done.crossings = read_crossings(done.trainer.get());
   done.run = describe(done.trainer.get());
   return done;
+}
+
+Curve scaled(Curve curve, double x, double y) {
+  for (double& v : curve.x) v *= x;
+  for (double& v : curve.y) v *= y;
+  return curve;
+}
+
+std::vector<double> numbers_of(const std::vector<std::string>& words) {
+  std::vector<double> numbers;
+  for (const std::string& word : words) numbers.push_back(std::strtod(word.c_str(), nullptr));
+  return numbers;
 }
 
 Curve Finished::times(const std::string& signal, bool inverse) const {

@@ -1,4 +1,4 @@
-// The gallery: each figure of the two systems is one row, with its parameters, its source, and the function that trains and
+// The gallery: each figure is one row, with its parameters, its source, and the function that trains and
 // draws.
 #pragma once
 #include <span>
@@ -45,6 +45,11 @@ class Parameters {
   std::vector<std::string> own_;  // keys that are no options
 };
 
+constexpr Hue hues[] = {Hue::blue, Hue::orange, Hue::green, Hue::purple, Hue::brown, Hue::grey};  // of curves in turn
+// A curve in other units.
+Curve scaled(Curve curve, double x, double y = 1);
+std::vector<double> numbers_of(const std::vector<std::string>& words);
+
 struct Figure {
   const char* name;
   const char* task;
@@ -57,6 +62,7 @@ struct Figure {
 
 std::span<const Figure> recall_figures();
 std::span<const Figure> convergence_figures();
+std::span<const Figure> relative_figures();
 
 struct FigureRequest {
   std::string name;

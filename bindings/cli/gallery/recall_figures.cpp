@@ -8,7 +8,6 @@
 namespace cli {
 namespace {
 
-constexpr Hue hues[] = {Hue::blue, Hue::orange, Hue::green, Hue::purple, Hue::brown, Hue::grey};
 
 Curve level(const std::string& name, double value, double last, Hue hue = Hue::grey) {
   return {name, Look::limit, hue, {0, last}, {value, value}};
