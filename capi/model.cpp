@@ -153,7 +153,7 @@ lamina_status lamina_model_attention(const lamina_model* model, const double* pr
     std::vector<double> result(static_cast<size_t>(elements));
     model->model->forward(taken, LogitPart::all, nullptr, result.data());
     std::fill_n(weights, elements, 0.0);  // labels have none
-    const int64_t stride = taken.length == length ? 1 : 2;
+    const int64_t stride = (length + 1) / taken.length;  // numbers a position; the last may lack its label
     for (int64_t i = 0; i < count; ++i)
       for (int64_t j = 0; j < taken.length; ++j) weights[i * length + j * stride] = result[i * taken.length + j];
   });

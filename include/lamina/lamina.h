@@ -204,8 +204,9 @@ LAMINA_API lamina_status lamina_attention_backward(const lamina_attention* atten
  * For the recall tasks width = 1 and targets are (label, answer): label in 0..vocabulary is what is scored, answer is the token
  * the context identifies; token `vocabulary` is tau, the noise token. For in_context_convergence a prompt is the numbers
  * x_1, y_1, .., x_N, y_N, x_query (x the number of a feature, y its label) and targets are (y_query, x_query). For
- * linear_regression it is the same, each x as its d numbers, and targets are (y_query, y_query). For next_token a prompt is a sentence of tokens
- * in 0..vocabulary-1 and targets are (next token, optimal token). */
+ * linear_regression it is the same, each x as its d numbers, and targets are (y_query, y_query). For mesa_optimisation
+ * a prompt is Re, Im of each coordinate of x_1 .. x_T, and targets are 0, for the sequence is its own target. For next_token a
+ * prompt is a sentence of tokens in 0..vocabulary-1 and targets are (next token, optimal token). */
 typedef struct lamina_task lamina_task;
 
 enum { LAMINA_SPLIT_TRAIN = 0, LAMINA_SPLIT_TEST = 1, LAMINA_SPLIT_UNSEEN = 2 /* answers that never occur in training */ };

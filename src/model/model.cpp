@@ -8,6 +8,7 @@
 #include "model/dense_model.hpp"
 #include "model/feature_model.hpp"
 #include "model/regression_model.hpp"
+#include "model/rotation_model.hpp"
 #include "model/tied_model.hpp"
 #include "model/token_model.hpp"
 
@@ -25,8 +26,9 @@ constexpr std::array rows{
               "Where free parameters start, and at which construction the held ones stay; zero and gaussian hold the recommended "
               "construction (variants uv_free and original: gaussian, unless set). identity is for linear_regression."},
     OptionRow{"initial_scale", OptionKind::number, "0", -1e6, 1e6, "",
-              "Standard deviation of gaussian entries (0 means 0.05), lambda at the start of a construction, or sigma of linear_regression."},
-    OptionRow{"value_scale", OptionKind::number, "1", -1e6, 1e6, "", "s, the factor of V in the constructions, at the start."},
+              "Standard deviation of gaussian entries (0 means 0.05), lambda at the start of a construction, sigma of linear_regression, or a of"
+              " mesa_optimisation."},
+    OptionRow{"value_scale", OptionKind::number, "1", -1e6, 1e6, "", "s, the factor of V in the constructions, at the start; b of mesa_optimisation."},
     OptionRow{"train_value_scale", OptionKind::word, "auto", 0, 0, "auto|yes|no",
               "Whether s is learnt; auto: in variant full with softmax attention, whose loss else stays above the Bayes risk."},
     OptionRow{"train_noise_logit", OptionKind::word, "no", 0, 0, "no|yes",
@@ -58,6 +60,7 @@ constexpr struct {
     {feature_task, make_feature_model},
     {next_token_task, make_decoder_model},
     {regression_task, make_regression_model},
+    {rotation_task, make_rotation_model},
 };
 
 }  // namespace

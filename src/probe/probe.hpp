@@ -44,6 +44,7 @@ std::span<const ProbeRow> probe_registry();
 std::span<const ProbeRow> feature_probes();     // feature_probes.cpp
 std::span<const ProbeRow> next_token_probes();  // next_token_probes.cpp
 std::span<const ProbeRow> regression_probes();  // regression_probes.cpp
+std::span<const ProbeRow> rotation_probes();    // rotation_probes.cpp
 const ProbeRow& find_probe(const std::string& name);
 
 }  // namespace lamina

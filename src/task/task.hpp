@@ -92,9 +92,19 @@ struct RegressionLaw {
   double small_scale() const;
 };
 
+// What they need to know of a task of sequences x_{t+1} = W x_t in C^d, W = diag(e^{i theta_j}) with uniform phases fresh for each.
+// The values of a prompt are Re, Im of x_1 .. x_T; its tokens mean nothing.
+struct RotationLaw {
+  enum class Start { gaussian, sparse, ones };
+  int64_t dimension = 0;  // d
+  int64_t length = 0;     // T
+  Start start = Start::gaussian;
+  double scale = 1;  // of x_1: real N(0, scale^2 I), +-scale on one random coordinate, scale on all
+};
+
 // Which law a task has; bits, so that what serves several kinds can say so.
-enum TaskKind : unsigned { recall_task = 1, feature_task = 2, next_token_task = 4, regression_task = 8 };
-inline constexpr int task_kinds = 4;
+enum TaskKind : unsigned { recall_task = 1, feature_task = 2, next_token_task = 4, regression_task = 8, rotation_task = 16 };
+inline constexpr int task_kinds = 5;
 
 // How prompts of a kind cross to a host, in doubles: prompts [count, length, width], targets [count, target_width].
 struct PromptShape {
@@ -126,6 +136,7 @@ class Task {
   virtual const FeatureLaw* features() const { return nullptr; }
   virtual const NextTokenLaw* next_token() const { return nullptr; }
   virtual const RegressionLaw* regression() const { return nullptr; }
+  virtual const RotationLaw* rotation() const { return nullptr; }
   virtual TaskKind kind() const { return recall_task; }
   // The law of a recall task; throws LAMINA_E_UNSUPPORTED for another.
   const RecallLaw& law() const;

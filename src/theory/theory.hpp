@@ -20,6 +20,7 @@ std::span<const TheoryRow> recall_forms();   // recall_forms.cpp
 std::span<const TheoryRow> feature_forms();  // feature_forms.cpp
 std::span<const TheoryRow> next_token_forms();  // next_token_forms.cpp
 std::span<const TheoryRow> regression_forms();  // regression_forms.cpp
+std::span<const TheoryRow> rotation_forms();    // rotation_forms.cpp
 std::span<const TheoryRow> theory_registry();
 const TheoryRow& find_theory(const std::string& name);
 

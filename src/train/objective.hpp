@@ -40,5 +40,7 @@ std::unique_ptr<Objective> make_staged(const Task& task, const Model& model, con
 const Objective* samples_of(const Objective* objective);  // of a staged one; any other itself
 // Of linear regression in context (regression_objective.cpp).
 std::unique_ptr<Objective> make_regression_population(const RegressionLaw& law, const Model& model);
+// Of rotating sequences (rotation_objective.cpp).
+std::unique_ptr<Objective> make_rotation_population(const RotationLaw& law, const Model& model);
 
 }  // namespace lamina

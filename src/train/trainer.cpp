@@ -11,6 +11,7 @@
 #include "model/construction.hpp"
 #include "theory/feature_floor.hpp"
 #include "theory/regression_population.hpp"
+#include "theory/rotation_population.hpp"
 #include "train/evaluation.hpp"
 
 namespace lamina {
@@ -76,6 +77,7 @@ double loss_infimum(const Task& task, const Model& model, const Settings& settin
   if (task.features()) return infimum_of(*task.features(), attention_map(model.settings()));
   if (const RegressionLaw* law = task.regression(); law && !settings.is("data", "population"))
     return RegressionPopulation(*law, law->length, *model.isa().f64).infimum();
+  if (const RotationLaw* law = task.rotation(); law && !settings.is("data", "population")) return RotationPopulation(*law).infimum;
   return 0;
 }
 
