@@ -36,6 +36,14 @@ TEST(F5, BalancedTo1e4) {
   expect_within("features=80 prompt_length=1000 steps=216582", 5);
 }
 
+TEST(F12, SwitchAndBlowUpOf200) {
+  const Experiment run("features=200 dominant=0.5 prompt_length=inf steps=95000 probes=none record_every=100000000 "
+                       "crossings=beta_1_2=0,attention_1=0.5",
+                       "in_context_convergence");
+  EXPECT_EQ(run.trainer->crossings()[0].step, 35187);
+  EXPECT_NEAR(static_cast<double>(run.trainer->crossings()[1].step) / 40000, 2.359, 6e-4);
+}
+
 TEST(F11, RareFeatureOf200) {
   expect_within("features=200 dominant=0.5 prompt_length=inf steps=1100000", 60);
   expect_within("features=200 dominant=0.5 prompt_length=1000 steps=1100000", 60);

@@ -59,6 +59,10 @@ TEST(F12, SwitchAndF13BlowUp) {
     EXPECT_EQ(steps[0], c.turn) << c.K;
     EXPECT_NEAR(static_cast<double>(steps[1]) / (c.K * c.K), c.blow_up, 6e-4) << c.K;
   }
+  for (const auto& [dominant, blow_up] : {std::pair{"0.3", 1.913}, std::pair{"0.7", 4.836}}) {
+    const Steps steps = crossed(std::string("prompt_length=inf features=50 steps=13000 dominant=") + dominant, "attention_1=0.5");
+    EXPECT_NEAR(static_cast<double>(steps[0]) / 2500, blow_up, 6e-4) << dominant;
+  }
 }
 
 TEST(F15, AttentionOfARareQueryToTheDominantFeature) {

@@ -5,7 +5,7 @@ import ctypes
 import os
 import threading
 import warnings
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -201,12 +201,12 @@ class Run(Handle):
         with self._lock:
             check(library.lamina_trainer_save(self, os.fsencode(path)))
 
-    def plot(self, ax: Any = None) -> Any:
-        """The excess on a log axis, with the predicted curve and slope beside it where they are known. Needs matplotlib.
-        Returns the axes."""
+    def plot(self, ax: Any = None, columns: Union[str, Sequence[str], None] = None) -> Any:
+        """The excess on a log axis, with the predicted curve and slope beside it where they are known; or these columns of the
+        trajectory, their crossings marked. Needs matplotlib. Returns the axes."""
         from ._plot import plot_run
 
-        return plot_run(self, ax)
+        return plot_run(self, ax, columns)
 
     def __repr__(self) -> str:
         table = self.trajectory

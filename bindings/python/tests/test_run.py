@@ -195,6 +195,14 @@ def test_plot(small, tmp_path):
     axes.figure.savefig(tmp_path / "run.svg")
     with pytest.raises(ValueError, match="no rows"):
         lamina.Run(**small).plot()
+    balanced = lamina.run("in_context_convergence", features=10, prompt_length=math.inf, steps=1000, record_per_decade=10,
+                          crossings="loss=0.1")
+    assert balanced.plot().get_ylabel() == "excess over the infimum"
+    axes = balanced.plot(columns=["loss", "predicted"])
+    assert (axes.get_xscale(), axes.get_yscale()) == ("symlog", "log") and axes.texts[0].get_text() == "166"
+    assert balanced.plot(columns="A_0").get_yscale() == "linear"
+    axes.figure.savefig(tmp_path / "columns.png")
+    matplotlib.pyplot.close("all")
 
 
 def test_handles_are_freed_in_any_order(small):
