@@ -84,12 +84,13 @@ Plan::Lanes choose_lanes(const Plan& plan) {
     const int64_t registers = (count + register_lanes - 1) / register_lanes;
     return static_cast<double>(count) / static_cast<double>(std::max<int64_t>(registers, 1) * register_lanes);
   };
-  // What comes from memory head by head comes slower by as many streams as there are lanes.
+  // What comes from memory comes slower by as many streams as there are lanes if heads are short, and by many passes.
   const int64_t head_bytes = plan.L_k * (plan.d + plan.d_v) * plan.element_bytes();
-  const bool streamed = head_bytes <= 4096 && heads * head_bytes > (int64_t{1} << 20);
-  const double by_key_head = at_work(heads) * (streamed ? 0.76 : 1);
+  const bool from_memory = heads * head_bytes > (int64_t{1} << 20);
+  const double by_key_head = at_work(heads) * (from_memory && head_bytes <= 4096 ? 0.76 : 1);
   const double by_query = at_work(plan.L_q) * (wide ? (band ? 0.75 : 1.15) : (band ? 0.6 : 0.8)) *
-                          (width > 2 * register_lanes ? 0.8 : 1) * (width < register_lanes ? 0.85 : 1);
+                          (width > 2 * register_lanes ? 0.8 : 1) * (width < register_lanes ? 0.85 : 1) *
+                          (from_memory && width > register_lanes ? 0.85 : 1);
   const double by_block = std::min(1.0, static_cast<double>(plan.L_q) / static_cast<double>((wide ? 2 : 4) * register_lanes)) *
                           (wide ? 1 : 1.1) * (band ? 0.5 : 1);
   if (by_key_head >= std::max(by_query, by_block)) return Plan::Lanes::key_heads;

@@ -41,7 +41,8 @@ lamina_attention_spec random_spec(Dice& dice, int32_t type) {
   s.batch = dice.chance(0.5) ? 1 + dice.below(4) : 8 + dice.below(20);
   const auto size = [&](int64_t most) { return 1 + dice.below(dice.chance(0.2) ? most : 12); };
   s.queries = size(64), s.keys = dice.chance(0.5) ? s.queries : size(64);
-  if (s.map == LAMINA_LINEAR) s.queries = std::min<int64_t>(s.queries, 63);  // 64 are computed by states, if scores are not wanted
+  if (s.map == LAMINA_LINEAR)
+    s.queries = std::min<int64_t>(s.queries, 63);  // 64 are computed by states, if scores are not wanted
   s.width = size(32), s.value_width = dice.chance(0.7) ? 0 : size(32);
   if (dice.chance(0.3)) s.flags |= LAMINA_WINDOW_LEFT, s.window_left = dice.below(s.keys);
   if (dice.chance(0.3)) s.flags |= LAMINA_WINDOW_RIGHT, s.window_right = dice.below(s.keys);
@@ -107,14 +108,24 @@ TEST(AttentionShort, StridesOfZero) {
   }
 }
 
-// That the paths differ: their memory does.
-TEST(AttentionShort, ShortPlansAreChosen) {
-  lamina_attention_spec s = new_spec();
-  s.element = LAMINA_F32, s.batch = 64, s.heads = 1, s.queries = s.keys = 16, s.width = 8;
-  lamina_attention_spec blocked = s;
-  blocked.flags |= LAMINA_WITH_SCORES;
-  for (const int32_t direction : {LAMINA_FORWARD, LAMINA_BACKWARD})
-    EXPECT_NE(workspace(s, direction), workspace(blocked, direction));
+// That the ways differ: their memory does, and that of a query a lane does not depend on the length.
+TEST(AttentionShort, EachWayIsChosen) {
+  for (const int32_t type : {LAMINA_F32, LAMINA_F64})
+    for (const int32_t direction : {LAMINA_FORWARD, LAMINA_BACKWARD}) {
+      lamina_attention_spec s = new_spec(), few = new_spec(), blocked;
+      for (lamina_attention_spec* x : {&s, &few}) x->element = type, x->heads = 1, x->width = 8;
+      s.batch = 64, s.queries = s.keys = 16, s.causal = LAMINA_CAUSAL_TOP_LEFT;
+      few.batch = 1, few.queries = few.keys = 8;
+      blocked = s;
+      blocked.flags |= LAMINA_WITH_SCORES;
+      EXPECT_NE(workspace(s, direction), workspace(blocked, direction));
+      const size_t bytes = workspace(few, direction);
+      few.queries = few.keys = 7;
+      EXPECT_EQ(bytes, workspace(few, direction));
+      EXPECT_NE(bytes, workspace(s, direction));
+      few.flags |= LAMINA_WITH_SCORES;
+      EXPECT_NE(bytes, workspace(few, direction));
+    }
 }
 
 // Outputs that are not asked for change nothing else.
