@@ -231,3 +231,32 @@ def test_theory_of_a_matrix():
     assert lamina.theory("loss_infimum") >= 0
     with pytest.raises(TypeError, match="population_loss takes one array, 0 arguments"):
         lamina.theory("population_loss")
+
+
+def test_tasks_of_vectors():
+    run = lamina.run("linear_regression", step_size=0.1, steps=200)
+    assert run.trajectory["u"][-1] == pytest.approx(1.311508, abs=1e-6)
+    shifted = lamina.theory("covariate_shift_risk", [100, 2, 2, 2, 2, 2], task="linear_regression", prompt_length=100)
+    assert shifted == pytest.approx(10, abs=1e-3)
+    # A prompt is x_1, y_1, .., x_N, y_N, x_query; the query's scores x_n^T U x_query / N stand where an x begins.
+    task = lamina.Task("linear_regression", dimension=2, prompt_length=3)
+    model, drawn = lamina.Model(task), task.sample(4)
+    u, matrix = model.parameters["u"], model.parameters["U"]
+    x, y = drawn.prompts.reshape(4, -1)[:, [0, 1, 3, 4, 6, 7, 9, 10]].reshape(4, 4, 2), drawn.prompts[:, [2, 5, 8]]
+    scores = np.einsum("bni,ij,bj->bn", x, matrix, x[:, 3]) / 3
+    weights = model.attention(drawn.prompts)
+    np.testing.assert_allclose(weights[:, ::3], scores, atol=1e-14)
+    assert np.count_nonzero(weights) == scores.size
+    yhat = u * np.einsum("bn,bn->b", scores[:, :3], y)
+    np.testing.assert_allclose(model.predict(drawn.prompts)[:, 0], yhat, atol=1e-14)
+    assert model.loss_gradient(drawn.prompts, drawn.targets)[0] == pytest.approx(0.5 * np.mean((yhat - drawn.targets[:, 0]) ** 2))
+
+
+def test_sequences_of_complex_vectors():
+    task = lamina.Task("mesa_optimisation", dimension=2, prompt_length=5)
+    sequence = task.sample(1).prompts.reshape(5, 2, 2) @ [1, 1j]
+    scale = lamina.Model(task, initial_scale=0.5, value_scale=0.8)
+    gram = sum(np.outer(x, x.conj()) for x in sequence[:-1]) / 4
+    turn = np.diag(sequence[1] / sequence[0])
+    predicted = scale.predict(task.sample(1).prompts).reshape(2, 2) @ [1, 1j]
+    np.testing.assert_allclose(predicted, 0.4 * turn @ gram @ sequence[-1], atol=1e-13)

@@ -16,11 +16,11 @@ word_number <- function(value, name) {
   match(value, words[[1]]) - 1
 }
 
-# A form of a matrix takes it whole, row by row; results < 0: a gradient of its shape.
-theory_of_matrix <- function(name, task, Q, results) {
-  Q <- as.matrix(Q)
+# A form of a matrix, or of several things in one vector, takes it whole, row by row; results < 0: a gradient of its shape.
+theory_of_matrix <- function(name, task, whole, results) {
+  Q <- as.matrix(whole)
   out <- .Call(shim_theory, name, task$pointer, matrix(as.double(t(Q)), ncol = 1L), if (results < 0) as.double(length(Q)) else results)
-  if (results < 0) matrix(out, nrow(Q), ncol(Q), byrow = TRUE) else as.vector(out)
+  if (results < 0 && is.matrix(whole)) matrix(out, nrow(Q), ncol(Q), byrow = TRUE) else as.vector(out)
 }
 
 lamina_theory <- function(name, ..., task = NULL) {
@@ -37,6 +37,10 @@ lamina_theory <- function(name, ..., task = NULL) {
   if (form$owner == "task") task <- if (is.null(task)) as_task(strsplit(form$words, "|", fixed = TRUE)[[1]][1], options)
     else as_task(if (is.character(task)) task else task_of(task), options)
 
+  if (form$minimum < 0) {
+    if (sum(own) != 1L) refuse(name, " takes one array, ", sum(own), " arguments given: it is ", form$description)
+    return(theory_of_matrix(name, task, given[own][[1]], form$maximum))
+  }
   # Named arguments take their places, the others the places left.
   values <- vector("list", length(sides[[1]]))
   at <- match(keys[own], sides[[1]])
@@ -45,7 +49,6 @@ lamina_theory <- function(name, ..., task = NULL) {
     refuse(name, " takes ", length(values), " arguments, ", sum(own), " given: it is ", form$description)
   at[is.na(at)] <- free[seq_len(sum(is.na(at)))]
   values[at] <- Map(word_number, given[own], sides[[1]][at])
-  if (form$minimum < 0) return(theory_of_matrix(name, task, given[own][[1]], form$maximum))
   rows <- if (length(values)) max(lengths(values)) else 1L
   if (any(lengths(values) == 0L)) rows <- 0L
   table <- matrix(as.double(unlist(lapply(values, rep_len, rows))), nrow = length(values), ncol = rows, byrow = TRUE)

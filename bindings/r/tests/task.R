@@ -97,3 +97,14 @@ for (at in c(1, 6)) {
   quotient <- (lamina_theory("population_loss", Q + step, features = 3) - lamina_theory("population_loss", Q - step, features = 3)) / 2e-5
   stopifnot(abs(slope[at] - quotient) < 1e-6 * abs(quotient) + 1e-9)
 }
+# Of several things, in one vector.
+shifted <- lamina_theory("covariate_shift_risk", c(100, rep(2, 5)), task = "linear_regression", prompt_length = 100)
+limit <- lamina_theory("limit_matrices", c(1, diag(5) / sqrt(5)), task = "linear_regression", prompt_length = 20)
+stopifnot(abs(shifted - 10) < 1e-3, length(limit) == 26, abs(limit[1:2] - c(1.311508, .586524)) < 1e-6)
+stopifnot(grepl("takes one array", tryCatch(lamina_theory("conserved_quantity", 1, 2, task = "linear_regression"), error = conditionMessage)))
+
+# Tasks of vectors cross as numbers.
+flow <- lamina_run("linear_regression", step_size = 0.1, steps = 200)
+stopifnot(abs(tail(as.data.frame(flow)$U_0, 1) - .586524) < 1e-6)
+sequences <- lamina_sample(lamina_task("mesa_optimisation", dimension = 2, prompt_length = 3), 2)
+stopifnot(length(sequences$prompts) == 24, is.double(sequences$prompts), all(sequences$targets == 0))
