@@ -21,53 +21,58 @@ double distance(const FeatureLaw& law, int64_t query, int64_t m, int64_t n) {
   return (moment(law, m, n) - moment(law, m, query)) + (moment(law, query, query) - moment(law, n, query));
 }
 
-// The law given that no copy of the query's feature is in the prompt: a column whose query has probability 0.
-struct Absence {
+// The column of a query that is a key itself; or the law given that no copy of the query's feature is in the prompt, a column
+// whose query has probability 0.
+struct Grouped {
   double probability = 0;  // of a position that the query's feature holds
   FeatureColumn column;
   std::vector<int64_t> member;  // a feature of each group, the query first
 };
 
-Absence absence_of(const FeatureLaw& law, int64_t query) {
-  Absence absence;
-  FeatureColumn& column = absence.column;
-  column.length = law.length;
-  column.probability = {0}, column.multiplicity = {1}, absence.member = {query};
+Grouped grouped(const FeatureLaw& law, int64_t query, bool absent) {
+  Grouped all;
+  FeatureColumn& column = all.column;
+  column.length = law.length, column.masked = absent, column.value = moment(law, query, query);
+  column.probability = {absent ? 0 : law.probability[query]}, column.multiplicity = {1}, all.member = {query};
   std::vector<int64_t> second{query};
   for (const std::vector<int64_t>& members : feature_classes(law)) {
     std::vector<int64_t> others;
     for (int64_t n : members)
-      if (n == query || distance(law, query, n, n) == 0)
-        absence.probability += law.probability[n];
+      if (n == query || (absent && distance(law, query, n, n) == 0))
+        all.probability += law.probability[n];
       else
         others.push_back(n);
     if (others.empty()) continue;
     column.probability.push_back(law.probability[others[0]]);
     column.multiplicity.push_back(static_cast<double>(others.size()));
-    absence.member.push_back(others[0]), second.push_back(others.size() > 1 ? others[1] : others[0]);
+    all.member.push_back(others[0]), second.push_back(others.size() > 1 ? others[1] : others[0]);
   }
-  const size_t groups = absence.member.size();
-  double rest = 0;
-  for (size_t n = 1; n < groups; ++n) rest += column.multiplicity[n] * column.probability[n];
-  for (double& p : column.probability) p /= rest;
-  if (law.moments.empty()) return absence;
+  const size_t groups = all.member.size();
+  if (absent) {
+    double rest = 0;
+    for (size_t n = 1; n < groups; ++n) rest += column.multiplicity[n] * column.probability[n];
+    for (double& p : column.probability) p /= rest;
+  }
+  if (law.moments.empty()) return all;
   column.between.assign(groups * groups, 0.0), column.own.assign(groups, 0.0), column.to_nothing.assign(groups, 0.0);
   for (size_t m = 1; m < groups; ++m) {
-    column.own[m] = distance(law, query, absence.member[m], absence.member[m]);
+    column.own[m] = distance(law, query, all.member[m], all.member[m]);
+    column.to_nothing[m] = moment(law, query, query) - moment(law, all.member[m], query);
     for (size_t n = 1; n < groups; ++n)
-      column.between[m * groups + n] = distance(law, query, absence.member[m], m == n ? second[n] : absence.member[n]);
+      column.between[m * groups + n] = distance(law, query, all.member[m], m == n ? second[n] : all.member[n]);
   }
-  return absence;
+  return all;
 }
 
-// The least loss of the column over the logits of groups 1.., from `logits`, which become the minimum's. Descent with step sizes
-// of Barzilai and Borwein, in units of the inverse curvature of E a_n^2.
+// The least loss of the column over the logits of groups 1.., from `logits`, which become the minimum's; that of the query stays, or
+// is of no account. Descent with step sizes of Barzilai and Borwein, in units of the inverse curvature of E a_n^2.
 double minimise(const FeatureColumn& column, std::vector<double>& logits) {
   const size_t groups = logits.size();
   ColumnIntegral integral(kernels::select(nullptr)->table<double>());
   ColumnValue value, next;
   integral.evaluate(column, logits, false, value);
-  if (groups == 2) return value.loss;  // a shift of all logits changes nothing
+  const bool absent = column.probability[0] == 0;
+  if (absent && groups == 2) return value.loss;  // a shift of all logits changes nothing
   std::vector<double> unit(groups), candidate(groups);
   for (size_t n = 1; n < groups; ++n)
     unit[n] = 1 / (column.probability[n] * (column.probability[n] + 1 / static_cast<double>(column.length)));
@@ -78,7 +83,7 @@ double minimise(const FeatureColumn& column, std::vector<double>& logits) {
     if (slope < 1e-16 * value.loss) break;
     for (;;) {
       for (size_t n = 1; n < groups; ++n) candidate[n] = logits[n] + std::clamp(rate * unit[n] * value.descent[n], -1.0, 1.0);
-      candidate[0] = *std::max_element(candidate.begin() + 1, candidate.end());
+      candidate[0] = absent ? *std::max_element(candidate.begin() + 1, candidate.end()) : logits[0];
       integral.evaluate(column, candidate, false, next);
       if (next.loss <= value.loss * (1 + 1e-13) || rate < 1e-6) break;
       rate *= 0.25;
@@ -89,7 +94,7 @@ double minimise(const FeatureColumn& column, std::vector<double>& logits) {
       moved += column.multiplicity[n] * step * step / unit[n];
       bent += column.multiplicity[n] * step * (value.descent[n] - next.descent[n]);
     }
-    rate = bent > 0 ? std::min(moved / bent, 1e3) : 2 * rate;
+    rate = bent > 0 ? std::min(moved / bent, absent ? 1e3 : 1e12) : 2 * rate;
     logits = candidate;
     std::swap(value, next);
   }
@@ -98,7 +103,16 @@ double minimise(const FeatureColumn& column, std::vector<double>& logits) {
 
 double softmax_infimum(const FeatureLaw& law, int64_t query, std::vector<double>& by_feature) {
   if (!law.masked) {
-    if (!law.moments.empty()) return undefined;
+    if (!law.moments.empty()) {
+      const Grouped all = grouped(law, query, false);
+      double least = std::numeric_limits<double>::infinity();
+      for (const double start : {-20.0, -3.0, 0.0, 3.0}) {
+        std::vector<double> logits(all.member.size(), start);
+        logits[0] = 0;
+        least = std::min(least, minimise(all.column, logits));
+      }
+      return least;
+    }
     FeatureColumn alone;
     alone.length = law.length, alone.masked = false;
     alone.probability = {law.probability[query], 1 - law.probability[query]}, alone.multiplicity = {1, 1};
@@ -107,7 +121,7 @@ double softmax_infimum(const FeatureLaw& law, int64_t query, std::vector<double>
     integral.evaluate(alone, std::vector<double>{0, -200}, false, value);
     return value.loss;
   }
-  const Absence absence = absence_of(law, query);
+  const Grouped absence = grouped(law, query, true);
   const double absent = absence.probability >= 1 ? 0.0 : kernels::exp(static_cast<double>(law.length) * kernels::log1p(-absence.probability));
   if (absence.member.size() < 2 || absent == 0) return 0;
   std::vector<double> logits(absence.member.size());

@@ -251,5 +251,29 @@ TEST(FeatureFloor, ClosedForms) {
   EXPECT_NEAR(infimum_of(*unmasked->features(), kernels::Map::softmax, 0), want, 1e-14);
 }
 
+// A query that is a key itself, correlated labels: no logits of a grid do better, and some come near.
+TEST(FeatureFloor, UnmaskedQueryOfAnyClassOfFunctions) {
+  const char* const moments[] = {"1,0.9,0,0.9,1,0,0,0,1", "1,-0.6,0.1,-0.6,1,0.2,0.1,0.2,0.5", "1,0.99,0.98,0.99,1,0.97,0.98,0.97,1",
+                                 "1,0,0,0,1,0,0,0,1", "2,1,0.5,1,1,0.3,0.5,0.3,1"};
+  for (const char* law : {"feature_weights=3,2,1", "feature_weights=1,5,2"})
+    for (const char* Gm : moments)
+      for (const int N : {2, 7}) {
+        const auto task = convergence_task(std::string("features=3 mask=no prompt_length=") + std::to_string(N) + " " + law + " second_moments=" + Gm);
+        const FeaturePopulation population(*task->features(), kernels::Map::softmax, *kernels::select(nullptr)->f64, false);
+        for (int64_t k = 0; k < 3; ++k) {
+          double best = 1e9;
+          for (double a = -10; a <= 12; a += 0.5)
+            for (double b = -10; b <= 12; b += 0.5) {
+              std::vector<double> q(3, a);
+              q[k] = 0, q[(k + 1) % 3] = b;
+              best = std::min(best, population.column(k, q).loss);
+            }
+          const double floor = infimum_of(*task->features(), kernels::Map::softmax, k);
+          EXPECT_LE(floor, best * (1 + 1e-9)) << law << " " << Gm << " N = " << N << " query " << k;
+          EXPECT_GT(floor, 0.98 * best) << law << " " << Gm << " N = " << N << " query " << k;
+        }
+      }
+}
+
 }  // namespace
 }  // namespace lamina::tests
