@@ -8,9 +8,10 @@
 namespace lamina {
 namespace {
 
-constexpr int64_t recovered_prompts = 512;
+constexpr int64_t recovered_prompts = 512, longest_recovered = 1 << 15;  // numbers in a prompt
 
 bool always(const Model&, const Task&, const Settings&) { return true; }
+bool drawable(const Model&, const Task& task, const Settings&) { return task.values() <= longest_recovered; }
 bool literal(const Model& model, const Task&, const Settings&) { return model.settings().is("variant", "original"); }
 
 // Of a literal model the means along the two diagonals, and the largest entry elsewhere.
@@ -76,7 +77,7 @@ constexpr std::array rows{
              [](const Model&, const Task&) {
                return std::vector<Column>{{"recovery_ratio", "mean of Re yhat_j / x_j over coordinates that are not 0; 1 is recovery"}};
              },
-             recovery, always, true},
+             recovery, drawable, true},
     ProbeRow{"off_diagonal", rotation_task, "How far W_PV and W_KQ are from their block form.",
              [](const Model&, const Task&) {
                return std::vector<Column>{{"off_diagonal", "largest absolute part of an entry off the two diagonals"}};

@@ -54,6 +54,13 @@ TEST(MesaFigures, DescentReachesThatStepFromEveryStart) {
     }
 }
 
+TEST(MesaFigures, ExactRunsOfSequencesTooLongToDraw) {
+  const Experiment run("prompt_length=100000000 step_size=1e-10 steps=400", name);
+  ASSERT_EQ(run.status, LAMINA_OK);
+  EXPECT_NEAR(run.last("c"), .2, 1e-6);
+  EXPECT_THROW(run.column("recovery_ratio"), std::runtime_error);
+}
+
 TEST(MesaFigures, SampledSequencesGiveTheSameStep) {
   // Least squares of 4000 samples by the other program: .19271 (sigma 1), .04654 (2), .7172 (0.5), .82565 (ones), .19335 (d = 2, T = 20).
   // Of Gaussian starts the sixth moments decide: 15 +- sqrt(10395 - 15^2) for each of d times 8000 coordinates.
