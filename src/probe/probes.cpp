@@ -7,6 +7,7 @@
 #include "theory/feature_forms.hpp"
 #include "theory/recall_forms.hpp"
 #include "theory/regression_population.hpp"
+#include "theory/rotation_population.hpp"
 
 namespace lamina {
 namespace {
@@ -37,6 +38,9 @@ bool is_predicted(const Model& model, const Task& task, const Settings& training
   if (const RegressionLaw* law = task.regression())
     return m.is("variant", "full") && m.is("initialisation", "identity") && is_isotropic(*law) &&
            (training.is("optimiser", "flow") || training.is("optimiser", "gd") || training.is("optimiser", "sgd"));
+  if (task.rotation())
+    return m.is("variant", "full") && training.is("optimiser", "flow") && m.number("initial_scale") == m.number("value_scale") &&
+           m.number("initial_scale") != 0;
   const RecallLaw& law = task.law();
   if (!m.is("variant", "full") || m.is("attention", "softmax") || !training.is("optimiser", "ngd")) return false;
   if (m.number("initial_scale") != 0 || m.number("suppression") != 0 || m.number("value_scale") != 1) return false;
@@ -58,6 +62,12 @@ void predicted(const ProbeState& state, std::vector<double>& row) {
     const double given = state.model.settings().number("initial_scale"), scale = given != 0 ? given : law->small_scale();
     row.push_back(isotropic_excess(*law, scale * scale / std::sqrt(static_cast<double>(law->dimension)),
                                    state.training.number("step_size") * static_cast<double>(state.step)));
+    return;
+  }
+  if (const RotationLaw* law = state.task.rotation()) {
+    const RotationPopulation form(*law);
+    const double start = state.model.settings().number("initial_scale");
+    row.push_back(form.excess(form.flow(start * start, state.training.number("step_size") * static_cast<double>(state.step))));
     return;
   }
   const double lambda = lambda_after(state.task.law(), state.training.number("step_size"), static_cast<double>(state.step),
@@ -148,10 +158,11 @@ bool has_test(const Model&, const Task& task, const Settings&) { return task.law
 bool has_unseen(const Model&, const Task& task, const Settings&) { return task.law().length > 0 && task.has(Split::unseen); }
 
 constexpr std::array rows{
-    ProbeRow{"predicted", recall_task | feature_task | regression_task, "The excess that the closed form predicts for this step.",
+    ProbeRow{"predicted", recall_task | feature_task | regression_task | rotation_task, "The excess that the closed form predicts for this step.",
              [](const Model&, const Task& task) {
                return columns_of(Column{"predicted", task.features() ? feature_prediction(*task.features())
                                                    : task.regression() ? "the logistic course of gradient flow for an isotropic covariance"
+                                                   : task.rotation() ? "the logistic course of a b under gradient flow from a = b"
                                                                      : "population excess at lambda = eta t / sqrt|Q| (l2), eta t / |Q| (l1), eta t (sign)"});
              },
              predicted, is_predicted, true},

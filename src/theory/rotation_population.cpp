@@ -1,6 +1,8 @@
 // Moments of the three starts.
 #include "theory/rotation_population.hpp"
 
+#include "kernels/scalar_math.hpp"
+
 namespace lamina {
 
 RotationPopulation::RotationPopulation(const RotationLaw& law) {
@@ -17,6 +19,10 @@ RotationPopulation::RotationPopulation(const RotationLaw& law) {
   // C B - A^2 without cancellation: 0 for sparse starts.
   infimum = 0.5 * C * (coordinates * steps * (third - second * second) + harmonic * mixed) * q * q * q / B;
   square = q;
+}
+
+double RotationPopulation::flow(double start, double time) const {
+  return optimum() / (1 + (optimum() / start - 1) * kernels::exp(-2 * A * time));
 }
 
 }  // namespace lamina

@@ -13,6 +13,8 @@ struct RotationPopulation {
   double optimum() const { return A / B; }
   double excess(double c) const { return 0.5 * B * (c - optimum()) * (c - optimum()); }  // the loss minus its least value
   double slope(double c) const { return B * (c - optimum()); }
+  // c of gradient flow from a = b, which it keeps: dc/dt = 2 c (A - B c) is logistic.
+  double flow(double start, double time) const;
 
   double A, B;
   double infimum;  // (C - A^2 / B) / 2

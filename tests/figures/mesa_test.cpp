@@ -54,6 +54,16 @@ TEST(MesaFigures, DescentReachesThatStepFromEveryStart) {
     }
 }
 
+TEST(MesaFigures, FlowIsLogistic) {
+  for (const char* line : {"step_size=1e-5", "start=sparse step_size=1e-4", "start=ones step_size=1e-5 initial_scale=1.2 value_scale=1.2"}) {
+    const Experiment run(std::string("optimiser=flow probes=predicted steps=300 relative_tolerance=1e-12 ") + line, name);
+    for (int64_t row = 0; row < run.table->rows(); ++row) {
+      const auto distance = [&](const char* column) { return std::sqrt(run.table->at(row, run.column(column))); };
+      EXPECT_NEAR(distance("excess"), distance("predicted"), 1e-9 * (1 + distance("predicted"))) << line << " " << row;
+    }
+  }
+}
+
 TEST(MesaFigures, ExactRunsOfSequencesTooLongToDraw) {
   const Experiment run("prompt_length=100000000 step_size=1e-10 steps=400", name);
   ASSERT_EQ(run.status, LAMINA_OK);
