@@ -4,11 +4,13 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <utility>
 
 #include "base/options.hpp"
 #include "base/parallel.hpp"
+#include "ensemble/ensemble.hpp"
 #include "model/model.hpp"
 #include "task/task.hpp"
 #include "train/trainer.hpp"
@@ -41,6 +43,17 @@ struct lamina_trainer {
     std::map<std::string, std::string> options;
   };
   std::shared_ptr<Run> run;  // also held while running, so that a callback may free the handle
+};
+
+struct lamina_ensemble {
+  struct Run {
+    std::unique_ptr<lamina::Ensemble> ensemble;
+    std::atomic<bool> running{false};
+    // Values that lamina_ensemble_option lent out; a const ensemble may be asked by several threads.
+    std::mutex mutex;
+    std::set<std::string> texts;
+  };
+  std::shared_ptr<Run> run;
 };
 
 struct lamina_trajectory {

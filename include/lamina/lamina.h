@@ -377,6 +377,91 @@ LAMINA_API lamina_status lamina_trajectory_column_name(const lamina_trajectory* 
 LAMINA_API lamina_status lamina_trajectory_read(const lamina_trajectory* trajectory, int64_t column, double* out,
                                                 int64_t capacity);
 
+/* ---- ensemble ----------------------------------------------------------------------------------------------------- */
+
+/* One run for every element of a product of lists of option values (seeds, step sizes, sizes, variants ...), the last axis
+ * fastest. A member's trajectory has the bits of that run alone, for every number of threads. Each member is trained by one
+ * thread, and the option `threads` (0: all) says how many share the members; members that differ only in their descent and record
+ * share the prompts they draw. In memory are the trajectories of all that have ended, and of at most 16 members a thread the
+ * model, gradient, optimiser and drawn prompts. */
+typedef struct lamina_ensemble lamina_ensemble;
+
+typedef struct lamina_ensemble_progress {
+  uint32_t struct_size;
+  int32_t reserved;
+  int64_t ended, members;    /* runs that have ended, and in all */
+  int64_t failed;            /* of those that have ended */
+  double seconds;            /* spent in lamina_ensemble_run so far */
+} lamina_ensemble_progress;
+/* Non-zero cancels, and lamina_ensemble_run returns LAMINA_STOPPED. Called on the thread that called lamina_ensemble_run. */
+typedef int32_t (*lamina_ensemble_progress_function)(void* user, const lamina_ensemble_progress* progress);
+
+/* An ensemble of one member: a run of task `name` under the options. task NULL: each member makes its task from the options,
+ * equal ones once; else it is everybody's, `name` is its name or NULL, and no option of the task may be varied. Members of a task
+ * from a callback are trained one by one on the calling thread. */
+LAMINA_API lamina_status lamina_ensemble_create(const char* name, const lamina_task* task, const lamina_options* options,
+                                                lamina_ensemble** out);
+LAMINA_API void lamina_ensemble_free(lamina_ensemble* ensemble);
+/* Adds an axis: the values of one option of task, model or trainer but `threads`, each as lamina_options_set_text takes it, with
+ * commas between them, or semicolons for texts and arrays; "0..199" is 200 integers. Each value is checked here; whether values
+ * fit each other is seen in the run. Before the first run only; at most a million members. */
+LAMINA_API lamina_status lamina_ensemble_vary(lamina_ensemble* ensemble, const char* key, const char* values);
+LAMINA_API lamina_status lamina_ensemble_count(const lamina_ensemble* ensemble, int64_t* out); /* members */
+LAMINA_API lamina_status lamina_ensemble_axis_count(const lamina_ensemble* ensemble, int64_t* out);
+/* Key and number of values of axis 0..axis_count-1. Strings here are borrowed. */
+LAMINA_API lamina_status lamina_ensemble_axis(const lamina_ensemble* ensemble, int64_t axis, const char** key, int64_t* count);
+/* Value `index` of an axis as text and as it stands in tables: the number, or `index` for words, texts and arrays, where
+ * `is_number` is set to 0. Outputs but text may be NULL. */
+LAMINA_API lamina_status lamina_ensemble_axis_value(const lamina_ensemble* ensemble, int64_t axis, int64_t index, const char** text,
+                                                    double* number, int32_t* is_number);
+/* The value of `key` in one member, as text: its axis's, or what was set, or the catalogue's default. Borrowed. */
+LAMINA_API lamina_status lamina_ensemble_option(const lamina_ensemble* ensemble, int64_t member, const char* key,
+                                                const char** out);
+/* All options of one member, for lamina_task_create and lamina_trainer_create to make that run alone; the caller's. */
+LAMINA_API lamina_status lamina_ensemble_options(const lamina_ensemble* ensemble, int64_t member, lamina_options** out);
+/* Calls `function` about every `seconds` (at least 0.02) during a run, and at its end; NULL takes it away. */
+LAMINA_API lamina_status lamina_ensemble_on_progress(lamina_ensemble* ensemble, lamina_ensemble_progress_function function,
+                                                     void* user, double seconds);
+/* Trains the members that have not ended, and tries again those that failed. LAMINA_OK when all have ended, each in its own way;
+ * LAMINA_STOPPED after a stop: run again to go on with the same bits. */
+LAMINA_API lamina_status lamina_ensemble_run(lamina_ensemble* ensemble);
+/* One lock-free store: safe from any thread and from a signal handler; each thread ends the few steps under way. */
+LAMINA_API void lamina_ensemble_stop(lamina_ensemble* ensemble);
+/* How one member ended, as lamina_trainer_run or a create would return it; LAMINA_STOPPED for one that has not. text (may be
+ * NULL): why it failed, else ""; borrowed until the next run. A failed member takes nothing from the others. */
+LAMINA_API lamina_status lamina_ensemble_status(const lamina_ensemble* ensemble, int64_t member, lamina_status* status,
+                                                const char** text);
+/* The trajectory of a member that has ended and not failed; the caller's. */
+LAMINA_API lamina_status lamina_ensemble_trajectory(const lamina_ensemble* ensemble, int64_t member, lamina_trajectory** out);
+
+/* Tables (lamina_trajectory, the caller's). An axis is a column as lamina_ensemble_axis_value has it. Members that have not ended
+ * are not in them.
+ * The tidy table: "member", the axes, "status", then every column of the members' trajectories, by name, NaN where a member has
+ * none. A failed member has one row. A copy: 8 bytes times rows times columns. */
+LAMINA_API lamina_status lamina_ensemble_table(const lamina_ensemble* ensemble, lamina_trajectory** out);
+/* Mean and quantiles of `column` by step over the members that agree on every axis but `over` (keys with commas; "" or NULL: none):
+ * the other axes, "step", "members" (runs with a number there), "mean", "q0.5" ... for quantiles [count] in [0, 1], which are linear
+ * between order statistics. */
+LAMINA_API lamina_status lamina_ensemble_summary(const lamina_ensemble* ensemble, const char* column, const char* over,
+                                                 const double* quantiles, int64_t count, lamina_trajectory** out);
+/* "member", the axes, "status", "level", "time": the first recorded step at which `column` is at one of levels [count] or on the
+ * other side of it than at its first row; NaN if never. */
+LAMINA_API lamina_status lamina_ensemble_times(const lamina_ensemble* ensemble, const char* column, const double* levels,
+                                               int64_t count, lamina_trajectory** out);
+/* d log time / d log x by least squares over the members that agree on every axis but `along` and `over`: x is the value of axis
+ * `along`, one line for each level; or with along "level" 1/level, one line through all levels. Columns: the other axes, "level",
+ * "exponent", "error", "lower", "upper" (Student's t, points - 2 degrees of freedom, `confidence` in (0, 1): a confidence interval if
+ * the runs are independent; times of one run to several levels are not), "intercept", "r_squared", "points", "missing" (runs without
+ * that time, or at step 0: left out). */
+LAMINA_API lamina_status lamina_ensemble_exponents(const lamina_ensemble* ensemble, const char* column, const char* along,
+                                                   const char* over, const double* levels, int64_t count, double confidence,
+                                                   lamina_trajectory** out);
+/* Writes what the ensemble is and the members that have ended to one file, whole or not at all; the others begin again after a
+ * load, and end with the same bits. */
+LAMINA_API lamina_status lamina_ensemble_save(const lamina_ensemble* ensemble, const char* path);
+/* Reads it back; `task` as in lamina_trainer_load. */
+LAMINA_API lamina_status lamina_ensemble_load(const char* path, const lamina_task* task, lamina_ensemble** out);
+
 #ifdef __cplusplus
 }
 #endif

@@ -115,12 +115,16 @@ void require_known_option(const std::string& key) {
   if (!has_key(*all, key)) fail(LAMINA_E_OPTION, "\"" + key + "\" is not an option, must be one of " + keys_text(*all));
 }
 
-void require_options_of(const std::string& task, const Options& options) {
+const CatalogueRow& option_of(const std::string& task, const std::string& key) {
   const Rows* rows = catalogue(task);
   if (!rows) fail(LAMINA_E_INTERNAL, "task " + task + " is not in the catalogue");
-  for (const auto& [key, value] : options.values())
-    if (!has_key(*rows, key))
-      fail(LAMINA_E_OPTION, "\"" + key + "\" is not an option of task " + task + ", must be one of " + keys_text(*rows));
+  for (const CatalogueRow& row : *rows)
+    if (row.key == key) return row;
+  fail(LAMINA_E_OPTION, "\"" + key + "\" is not an option of task " + task + ", must be one of " + keys_text(*rows));
+}
+
+void require_options_of(const std::string& task, const Options& options) {
+  for (const auto& [key, value] : options.values()) option_of(task, key);
 }
 
 }  // namespace lamina

@@ -26,6 +26,9 @@ const std::vector<CatalogueRow>* catalogue(const std::string& scope);
 // Throws LAMINA_E_OPTION naming the known keys if no object has an option `key`.
 void require_known_option(const std::string& key);
 
+// The option `key` of a run of task `name`; throws LAMINA_E_OPTION naming the known keys if it has none.
+const CatalogueRow& option_of(const std::string& task, const std::string& key);
+
 // Throws LAMINA_E_OPTION if a key set in `options` is an option neither of task `name` nor of the model or the trainer.
 void require_options_of(const std::string& task, const Options& options);
 

@@ -41,6 +41,7 @@ class Trainer {
   lamina_status run(int64_t steps);
   void stop() noexcept { stop_.store(true, std::memory_order_relaxed); }
   int64_t step() const { return step_; }
+  int64_t steps() const { return settings_.integer("steps"); }
   const Model& model() const { return *model_; }
   const std::shared_ptr<const Task>& task() const { return task_; }
   // The value that holds for a key of the task, the model or the trainer, as text.

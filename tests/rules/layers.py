@@ -13,8 +13,10 @@ BELOW = {
     "model": {"kernels", "base", "attention", "task", "optimiser"},
     "probe": {"kernels", "base", "attention", "task", "optimiser", "theory", "model"},
     "train": {"kernels", "base", "attention", "task", "optimiser", "theory", "model", "probe"},
+    "ensemble": {"kernels", "base", "attention", "task", "optimiser", "theory", "model", "probe", "train"},
 }
-ONLY_USER = {"xsimd": "src/kernels/", "tbb": "src/base/", "oneapi": "src/base/", "Random123": "src/base/", "boost": "src/optimiser/"}
+ONLY_USER = {"xsimd": ("src/kernels/",), "tbb": ("src/base/",), "oneapi": ("src/base/",), "Random123": ("src/base/",),
+             "boost": ("src/optimiser/", "src/ensemble/"), "boost/numeric": ("src/optimiser/",), "boost/math": ("src/ensemble/",)}
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
 
 
@@ -25,8 +27,9 @@ def violations(sources):
         for bracket, header in INCLUDE.findall(text):
             target = header.split("/")[0]
             where = f"{path} includes {header}"
-            if target in ONLY_USER and not path.startswith((ONLY_USER[target], "tests/", "bench/")):
-                found.append(f"{where}: only {ONLY_USER[target]} may")
+            for library, users in ONLY_USER.items():
+                if header.startswith(library + "/") and not path.startswith((*users, "tests/", "bench/")):
+                    found.append(f"{where}: only {' and '.join(users)} may")
             if ".." in header.split("/"):
                 found.append(f"{where}: paths start at src/")
             if parts[0] == "src":
@@ -52,10 +55,12 @@ def self_check():
     noticed(one("src/base/a.cpp", '"task/task.hpp"'), "base using task")
     noticed(one("src/task/a.cpp", '"optimiser/optimiser.hpp"'), "task using its sibling")
     noticed(one("src/theory/a.cpp", '"model/model.hpp"'), "theory using model")
+    noticed(one("src/train/a.cpp", '"ensemble/ensemble.hpp"'), "train using ensemble")
     noticed(one("src/train/a.cpp", '"capi/guard.hpp"'), "src using capi")
     noticed(one("src/train/a.cpp", "<oneapi/tbb/parallel_for.h>"), "oneTBB outside base")
     noticed(one("src/model/a.cpp", "<xsimd/xsimd.hpp>"), "xsimd outside kernels")
-    noticed(one("src/train/a.cpp", "<boost/any.hpp>"), "Boost outside optimiser")
+    noticed(one("src/train/a.cpp", "<boost/any.hpp>"), "Boost outside optimiser and ensemble")
+    noticed(one("src/optimiser/a.cpp", "<boost/math/distributions.hpp>"), "Boost.Math outside ensemble")
     noticed(one("src/model/a.cpp", '"../task/task.hpp"'), "a path that climbs")
     noticed(one("src/tool/a.cpp", "<vector>"), "a folder that is no layer")
     noticed(one("bindings/cli/a.cpp", '"train/trainer.hpp"'), "a binding using the engine")

@@ -1,0 +1,100 @@
+// The file of an ensemble: what it is made of, and the members that have ended. The others begin again from their seeds, so a resumed
+// ensemble has the bits of an uninterrupted one.
+#include <stdexcept>
+
+#include "ensemble/ensemble.hpp"
+#include "train/tensor_file.hpp"
+
+namespace lamina {
+namespace {
+
+constexpr const char* format = "lamina-ensemble-1";
+
+Json columns_in_json(const std::vector<Column>& columns) {
+  Json json = Json::array();
+  for (const Column& column : columns) json.push_back({column.name, column.definition});
+  return json;
+}
+
+std::vector<Column> columns_in(const Json& json) {
+  std::vector<Column> columns;
+  for (const Json& column : json) columns.push_back({column.at(0), column.at(1)});
+  if (columns.empty()) throw std::runtime_error("a trajectory has no columns");
+  return columns;
+}
+
+}  // namespace
+
+void Ensemble::save(const std::string& path) const {
+  Json run{{"task", name_}, {"task_given", task_ != nullptr}, {"options", to_json(options_.values())}, {"seconds", seconds_}};
+  run["axes"] = Json::array();
+  for (const Axis& axis : axes_) {
+    Json values = Json::object();
+    for (size_t i = 0; i < axis.values.size(); ++i) values[std::to_string(i)] = to_json({{axis.key, axis.values[i]}})[axis.key];
+    run["axes"].push_back({{"key", axis.key}, {"values", values}});
+  }
+  Json members = Json::array(), columns = Json::array();
+  Tensors tensors;
+  std::map<std::string, size_t> known;  // members have few different lists of columns
+  for (int64_t i = 0; i < count(); ++i) {
+    const Member& m = member(i);
+    if (!m.ended()) continue;
+    Json json{{"member", i}, {"status", m.status}, {"text", m.text}};
+    if (m.trajectory) {
+      Json list = columns_in_json(m.trajectory->columns());
+      const auto [place, fresh] = known.emplace(list.dump(), columns.size());
+      if (fresh) columns.push_back(std::move(list));
+      json["columns"] = place->second;
+      tensors.emplace("trajectory_" + std::to_string(i), m.trajectory->values());
+    }
+    members.push_back(std::move(json));
+  }
+  run["members"] = std::move(members), run["columns"] = std::move(columns);
+  write_tensor_file(path, format, run, tensors);
+}
+
+std::unique_ptr<Ensemble> Ensemble::load(const std::string& path, std::shared_ptr<const Task> task) {
+  try {
+    Tensors tensors;
+    const Json run = read_tensor_file(path, format, tensors);
+    const std::string name = run.at("task");
+    if (task && name != task->name())
+      fail(LAMINA_E_ARGUMENT, "task is " + std::string(task->name()) + ", must be the task of the saved ensemble, a " + name);
+    if (!task && run.at("task_given").get<bool>()) fail(LAMINA_E_ARGUMENT, "task is NULL, must be the host's own task, which is not in the file");
+    auto ensemble = std::make_unique<Ensemble>(name, std::move(task), options_in(run.at("options")));
+    for (const Json& axis : run.at("axes")) {
+      std::vector<OptionValue> values;
+      const std::string key = axis.at("key");
+      for (size_t i = 0; i < axis.at("values").size(); ++i)
+        values.push_back(options_in({{key, axis.at("values").at(std::to_string(i))}}).values().at(key));
+      ensemble->vary(key, std::move(values));
+    }
+    for (const Json& json : run.at("members")) {
+      Member& member = ensemble->members_[static_cast<size_t>(integer_in(json, "member", 0, ensemble->count() - 1))];
+      if (json.contains("columns")) {
+        const auto last = static_cast<int64_t>(run.at("columns").size()) - 1;
+        auto trajectory = std::make_shared<Trajectory>(columns_in(run.at("columns").at(static_cast<size_t>(integer_in(json, "columns", 0, last)))));
+        std::vector<double>& values = tensors.at("trajectory_" + std::to_string(json.at("member").get<int64_t>()));
+        if (values.size() % trajectory->columns().size() != 0) throw std::runtime_error("a trajectory does not fit its columns");
+        trajectory->assign(std::move(values));
+        member.trajectory = std::move(trajectory);
+      }
+      member.text = json.at("text");
+      member.status = static_cast<lamina_status>(integer_in(json, "status", INT32_MIN, INT32_MAX));
+      if ((member.status >= 0) != (member.trajectory != nullptr) || member.status == LAMINA_STOPPED)
+        throw std::runtime_error("a member's status does not fit its trajectory");
+      ++ensemble->ended_, ensemble->failed_ += member.status < 0;
+    }
+    ensemble->seconds_ = run.at("seconds");
+    if (!(ensemble->seconds_ >= 0)) throw std::runtime_error("its seconds are negative");
+    return ensemble;
+  } catch (const Error&) {
+    throw;
+  } catch (const std::bad_alloc&) {
+    throw;
+  } catch (const std::exception& error) {
+    fail(LAMINA_E_FORMAT, "path is " + path + ", which is not the file of an ensemble: " + error.what());
+  }
+}
+
+}  // namespace lamina
