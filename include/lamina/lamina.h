@@ -444,8 +444,9 @@ LAMINA_API lamina_status lamina_ensemble_table(const lamina_ensemble* ensemble, 
  * between order statistics. */
 LAMINA_API lamina_status lamina_ensemble_summary(const lamina_ensemble* ensemble, const char* column, const char* over,
                                                  const double* quantiles, int64_t count, lamina_trajectory** out);
-/* "member", the axes, "status", "level", "time": the first recorded step at which `column` is at one of levels [count] or on the
- * other side of it than at its first row; NaN if never. */
+/* "member", the axes, "status", "level", "time": the first step at which `column` is at one of levels [count] or on the other side of
+ * it than at the start; NaN if never. Exact for a column and level that the option `crossings` names, else the first such row. count 0:
+ * the levels of crossings. */
 LAMINA_API lamina_status lamina_ensemble_times(const lamina_ensemble* ensemble, const char* column, const double* levels,
                                                int64_t count, lamina_trajectory** out);
 /* d log time / d log x by least squares over the members that agree on every axis but `along` and `over`: x is the value of axis

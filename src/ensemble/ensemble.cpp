@@ -17,7 +17,8 @@ constexpr double long_turn = 2e-3, shortest_round = 0.02;  // seconds
 
 // Options that the prompts of a run and the model's reading of them cannot depend on: those of the descent and of the record.
 bool leaves_prompts_alone(const std::string& key) {
-  for (const char* known : {"steps", "record_every", "probes"})
+  for (const char* known : {"steps", "record_every", "record_per_decade", "probes", "crossings", "loss_target", "excess_target",
+                            "gradient_target", "time_limit"})
     if (key == known) return true;
   return std::ranges::any_of(optimiser_options(), [&](const OptionRow& row) { return key == row.key; });
 }
@@ -259,7 +260,7 @@ bool Ensemble::train(Flight& flight, size_t i) {
       return true;
     }
     if (status == LAMINA_OK && trainer->step() < trainer->steps()) return true;
-    end(index, status, trainer->trajectory());
+    end(index, status, trainer->trajectory(), trainer->crossings());
   } catch (const Error& error) {
     if (error.status() == LAMINA_STOPPED) {
       stop();
@@ -273,8 +274,9 @@ bool Ensemble::train(Flight& flight, size_t i) {
   return false;
 }
 
-void Ensemble::end(int64_t i, lamina_status status, std::shared_ptr<const Trajectory> trajectory) noexcept {
+void Ensemble::end(int64_t i, lamina_status status, std::shared_ptr<const Trajectory> trajectory, std::vector<Crossing> crossings) noexcept {
   Member& member = members_[static_cast<size_t>(i)];
+  member.crossings = std::move(crossings);
   member.trajectory = std::move(trajectory);
   member.status = status;
   release_task(i);
@@ -302,7 +304,7 @@ void Ensemble::fail_member(int64_t i) noexcept {
   } catch (...) {  // no memory for the text
   }
   failed_.fetch_add(1, std::memory_order_relaxed);
-  end(i, status, nullptr);
+  end(i, status, nullptr, {});
 }
 
 // Members with the same options of the task have one task, as long as one of them has not ended.

@@ -30,6 +30,7 @@ struct Member {
   lamina_status status = LAMINA_STOPPED;  // until it has ended
   std::string text;                       // why it failed
   std::shared_ptr<const Trajectory> trajectory;  // null until it has ended, and if it failed
+  std::vector<Crossing> crossings;               // as its option `crossings` names them
 
   bool ended() const { return status != LAMINA_STOPPED; }
 };
@@ -85,7 +86,7 @@ class Ensemble {
   bool take(Flight& flight);
   void advance(Flight& flight);
   bool train(Flight& flight, size_t i);
-  void end(int64_t i, lamina_status status, std::shared_ptr<const Trajectory> trajectory) noexcept;
+  void end(int64_t i, lamina_status status, std::shared_ptr<const Trajectory> trajectory, std::vector<Crossing> crossings) noexcept;
   void fail_member(int64_t i) noexcept;
   std::shared_ptr<const Task> task_of(int64_t i);
   void release_task(int64_t i) noexcept;

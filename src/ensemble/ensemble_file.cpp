@@ -23,6 +23,18 @@ std::vector<Column> columns_in(const Json& json) {
   return columns;
 }
 
+// [crossings, 4]: value, step, before, after.
+std::vector<Crossing> crossings_in(const Json& signals, const std::vector<double>& values) {
+  if (values.size() != 4 * signals.size()) throw std::runtime_error("crossings do not fit their names");
+  std::vector<Crossing> crossings;
+  for (size_t i = 0; i < signals.size(); ++i) {
+    const double step = values[4 * i + 1];
+    if (!(step >= -1 && step <= 0x1p53)) throw std::runtime_error("a crossing has no step");
+    crossings.push_back({signals.at(i), values[4 * i], static_cast<int64_t>(step), values[4 * i + 2], values[4 * i + 3]});
+  }
+  return crossings;
+}
+
 }  // namespace
 
 void Ensemble::save(const std::string& path) const {
@@ -46,6 +58,12 @@ void Ensemble::save(const std::string& path) const {
       if (fresh) columns.push_back(std::move(list));
       json["columns"] = place->second;
       tensors.emplace("trajectory_" + std::to_string(i), m.trajectory->values());
+      std::vector<double> crossings;
+      for (const Crossing& crossing : m.crossings) {
+        json["crossings"].push_back(crossing.signal);
+        crossings.insert(crossings.end(), {crossing.value, static_cast<double>(crossing.step), crossing.before, crossing.after});
+      }
+      if (!crossings.empty()) tensors.emplace("crossings_" + std::to_string(i), std::move(crossings));
     }
     members.push_back(std::move(json));
   }
@@ -70,14 +88,17 @@ std::unique_ptr<Ensemble> Ensemble::load(const std::string& path, std::shared_pt
       ensemble->vary(key, std::move(values));
     }
     for (const Json& json : run.at("members")) {
-      Member& member = ensemble->members_[static_cast<size_t>(integer_in(json, "member", 0, ensemble->count() - 1))];
+      const int64_t i = integer_in(json, "member", 0, ensemble->count() - 1);
+      Member& member = ensemble->members_[static_cast<size_t>(i)];
+      if (member.ended()) throw std::runtime_error("a member is there twice");
       if (json.contains("columns")) {
         const auto last = static_cast<int64_t>(run.at("columns").size()) - 1;
         auto trajectory = std::make_shared<Trajectory>(columns_in(run.at("columns").at(static_cast<size_t>(integer_in(json, "columns", 0, last)))));
-        std::vector<double>& values = tensors.at("trajectory_" + std::to_string(json.at("member").get<int64_t>()));
+        std::vector<double>& values = tensors.at("trajectory_" + std::to_string(i));
         if (values.size() % trajectory->columns().size() != 0) throw std::runtime_error("a trajectory does not fit its columns");
         trajectory->assign(std::move(values));
         member.trajectory = std::move(trajectory);
+        if (json.contains("crossings")) member.crossings = crossings_in(json.at("crossings"), tensors.at("crossings_" + std::to_string(i)));
       }
       member.text = json.at("text");
       member.status = static_cast<lamina_status>(integer_in(json, "status", INT32_MIN, INT32_MAX));

@@ -92,6 +92,8 @@ void require_column(const Ensemble& ensemble, const std::string& name) {
   for (int64_t i = 0; i < ensemble.count(); ++i) {
     const auto& trajectory = ensemble.member(i).trajectory;
     if (!trajectory) continue;
+    for (const Crossing& crossing : ensemble.member(i).crossings)
+      if (crossing.signal == name) return;
     if (find_column(*trajectory, name)) return;
     some = trajectory.get();
   }
@@ -101,8 +103,12 @@ void require_column(const Ensemble& ensemble, const std::string& name) {
   fail(LAMINA_E_ARGUMENT, "column is \"" + name + "\", must be one of " + known);
 }
 
-// The first recorded step on the other side of the level, or at it.
-double time_to(const Trajectory& trajectory, const std::string& name, double level) {
+// The first step on the other side of the level than the start, or at it: found exactly, or the first such row.
+double time_to(const Member& member, const std::string& name, double level) {
+  if (!member.trajectory) return absent;
+  for (const Crossing& crossing : member.crossings)
+    if (crossing.signal == name && crossing.value == level) return crossing.step < 0 ? absent : static_cast<double>(crossing.step);
+  const Trajectory& trajectory = *member.trajectory;
   const auto column = find_column(trajectory, name);
   if (!column || trajectory.rows() == 0) return absent;
   const double first = trajectory.at(0, *column);
@@ -113,9 +119,16 @@ double time_to(const Trajectory& trajectory, const std::string& name, double lev
   return absent;
 }
 
-void require_levels(std::span<const double> levels) {
+// The levels asked for, or those that the members' crossings of this column have.
+std::vector<double> levels_of(const Ensemble& ensemble, const std::string& column, std::span<const double> asked) {
+  std::vector<double> levels(asked.begin(), asked.end());
+  for (int64_t i = 0; asked.empty() && i < ensemble.count(); ++i)
+    for (const Crossing& crossing : ensemble.member(i).crossings)
+      if (crossing.signal == column && std::ranges::find(levels, crossing.value) == levels.end()) levels.push_back(crossing.value);
+  if (levels.empty()) fail(LAMINA_E_ARGUMENT, "levels is empty, must be given where no member's option crossings has " + column);
   for (double level : levels)
     if (!std::isfinite(level)) fail(LAMINA_E_ARGUMENT, "levels has " + number_text(level) + ", must be finite");
+  return levels;
 }
 
 }  // namespace
@@ -194,15 +207,15 @@ Table summary_of(const Ensemble& ensemble, const Statistic& what, std::span<cons
   return table;
 }
 
-Table times_of(const Ensemble& ensemble, const std::string& column, std::span<const double> levels) {
+Table times_of(const Ensemble& ensemble, const std::string& column, std::span<const double> asked) {
   require_column(ensemble, column);
-  require_levels(levels);
+  const std::vector<double> levels = levels_of(ensemble, column, asked);
   const Axes axes = all_axes(ensemble);
   std::vector<Column> columns{{"member", "number of the run, the last axis fastest"}};
   for (Column& axis : columns_of(ensemble, axes)) columns.push_back(std::move(axis));
   columns.push_back({"status", "why the run ended: 0 finished, positive ended early, negative failed"});
   columns.push_back({"level", "level of " + column});
-  columns.push_back({"time", "first recorded step at which " + column + " is at the level or beyond it"});
+  columns.push_back({"time", "first step at which " + column + " is at the level or beyond it"});
   auto table = std::make_shared<Trajectory>(std::move(columns));
   for (int64_t i = 0; i < ensemble.count(); ++i) {
     const Member& member = ensemble.member(i);
@@ -210,17 +223,17 @@ Table times_of(const Ensemble& ensemble, const std::string& column, std::span<co
     for (double level : levels) {
       std::vector<double> row{static_cast<double>(i)};
       for (double value : values_of(ensemble, i, axes)) row.push_back(value);
-      row.insert(row.end(), {static_cast<double>(member.status), level, member.trajectory ? time_to(*member.trajectory, column, level) : absent});
+      row.insert(row.end(), {static_cast<double>(member.status), level, time_to(member, column, level)});
       table->record(row);
     }
   }
   return table;
 }
 
-Table exponents_of(const Ensemble& ensemble, const Statistic& what, const std::string& along, std::span<const double> levels,
+Table exponents_of(const Ensemble& ensemble, const Statistic& what, const std::string& along, std::span<const double> asked,
                    double confidence) {
   require_column(ensemble, what.column);
-  require_levels(levels);
+  const std::vector<double> levels = levels_of(ensemble, what.column, asked);
   if (!(confidence > 0 && confidence < 1)) fail(LAMINA_E_ARGUMENT, "confidence is " + number_text(confidence) + ", must be in (0, 1)");
   const bool by_level = along == "level";
   Axes axes = all_axes(ensemble);
@@ -254,8 +267,7 @@ Table exponents_of(const Ensemble& ensemble, const Statistic& what, const std::s
     double missing = 0;
     const auto collect = [&](double level) {
       for (int64_t i : members) {
-        const Member& member = ensemble.member(i);
-        const double time = member.trajectory ? time_to(*member.trajectory, what.column, level) : absent;
+        const double time = time_to(ensemble.member(i), what.column, level);
         if (!(time > 0)) {
           ++missing;
           continue;
@@ -275,7 +287,7 @@ Table exponents_of(const Ensemble& ensemble, const Statistic& what, const std::s
     };
     for (size_t l = 0; l < levels.size(); ++l) {
       collect(levels[l]);
-      if (!by_level) write(levels.subspan(l, 1));
+      if (!by_level) write({&levels[l], 1});
     }
     if (by_level) write({});
   }

@@ -7,7 +7,7 @@ namespace lamina::tests {
 namespace {
 
 std::unique_ptr<Ensemble> small() {
-  return ensemble_of("in_context_convergence", "data=fresh batch=8 prompt_length=12 features=3 steps=40 threads=2",
+  return ensemble_of("in_context_convergence", "data=fresh batch=8 prompt_length=12 features=3 steps=40 threads=2 crossings=loss=0.3,alpha_0=0.1",
                      {{"seed", "0..4"}, {"dimension", "0,2"}, {"step_size", "0.5,1"}, {"second_moments", ";1,0,0,0,1,0,0,0,2"}});
 }
 
@@ -36,6 +36,7 @@ TEST(EnsembleFile, KeepsWhatEndedAndTheRestGoesOnToTheSameBits) {
   EXPECT_EQ(ensemble->progress().failed, 20);
   EXPECT_NE(ensemble->member(4).text.find("dimension is 2"), std::string::npos) << ensemble->member(4).text;
   expect_same_bits(*table_of(*whole), *table_of(*ensemble), "whole and resumed");
+  for (const char* column : {"loss", "alpha_0"}) expect_same_bits(*times_of(*whole, column, {}), *times_of(*ensemble, column, {}), column);
 }
 
 TEST(EnsembleFile, EveryTruncationAndManyChangesAreRefusedOrHarmless) {

@@ -96,12 +96,27 @@ TEST(Times, OfARisingColumnToo) {
   EXPECT_TRUE(std::isnan(at(*table, 2, "time")));
 }
 
+TEST(Times, AreExactBetweenRowsForCrossings) {
+  const auto ensemble = ensemble_of("in_context_convergence", "prompt_length=inf steps=3000 probes=none record_every=1000000 crossings=loss=0.1,loss_0=0.01,loss=1e-3",
+                                    {{"features", "10,20"}});
+  ASSERT_EQ(ensemble->run(), LAMINA_OK);
+  const Table table = times_of(*ensemble, "loss", {});
+  const double expected[] = {166, 2809, 586, NAN};
+  ASSERT_EQ(table->rows(), 4);
+  for (int64_t r = 0; r < 4; ++r) {
+    EXPECT_EQ(at(*table, r, "level"), r % 2 ? 1e-3 : 0.1);
+    EXPECT_TRUE(at(*table, r, "time") == expected[r] || (std::isnan(at(*table, r, "time")) && std::isnan(expected[r])));
+  }
+  EXPECT_EQ(at(*times_of(*ensemble, "loss_0", {}), 0, "time"), 493);  // a column that no trajectory has
+  EXPECT_THROW(times_of(*ensemble, "excess", {}), Error);
+}
+
 // F6: between K = 160 and 320 the slope of log T is 1.94 at 0.1; a line through two points has no interval.
 TEST(Exponents, OfTimeByFeaturesAreThoseOfTheLaw) {
-  const auto ensemble = ensemble_of("in_context_convergence", "prompt_length=inf steps=180000 threads=2 record_every=40 probes=none",
+  const auto ensemble = ensemble_of("in_context_convergence", "prompt_length=inf steps=180000 threads=2 record_every=1000000 probes=none crossings=loss=0.1,loss=0.01",
                                     {{"features", "160,320"}});
   ASSERT_EQ(ensemble->run(), LAMINA_OK);
-  const Table two = exponents_of(*ensemble, {"loss", ""}, "features", std::vector<double>{0.1, 0.01}, 0.95);
+  const Table two = exponents_of(*ensemble, {"loss", ""}, "features", {}, 0.95);
   ASSERT_EQ(two->rows(), 2);
   EXPECT_NEAR(at(*two, 0, "exponent"), 1.94, 0.006);
   EXPECT_NEAR(at(*two, 1, "exponent"), 1.82, 0.006);
@@ -112,12 +127,12 @@ TEST(Exponents, OfTimeByFeaturesAreThoseOfTheLaw) {
 
 // T ~ K^2 at a fixed level for large K: the exponent approaches 2 from below, and its interval is narrow.
 TEST(Exponents, TendToTwoAsFeaturesGrow) {
-  const auto ensemble = ensemble_of("in_context_convergence", "prompt_length=inf steps=10000 record_every=10 step_size=40 probes=none threads=2",
-                                    {{"features", "200,283,400,566"}});
+  const auto ensemble = ensemble_of("in_context_convergence", "prompt_length=inf steps=300000 record_every=1000000 step_size=40 probes=none threads=2 loss_target=0.1 crossings=loss=0.1",
+                                    {{"features", "1000,1400,2000,2800"}});
   ASSERT_EQ(ensemble->run(), LAMINA_OK);
   const Table table = exponents_of(*ensemble, {"loss", ""}, "features", std::vector<double>{0.1}, 0.95);
   EXPECT_EQ(at(*table, 0, "points"), 4);
-  EXPECT_GT(at(*table, 0, "lower"), 1.93);
+  EXPECT_GT(at(*table, 0, "lower"), 1.97);
   EXPECT_LT(at(*table, 0, "upper"), 2.0);
   EXPECT_GT(at(*table, 0, "r_squared"), 0.9999);
 }
