@@ -254,7 +254,7 @@ bool Ensemble::train(Flight& flight, size_t i) {
         if (other) twin = other.get();
       trainer = std::make_unique<Trainer>(task_of(index), nullptr, alone, twin);
     }
-    const lamina_status status = trainer->run(flight.turn);
+    const lamina_status status = trainer->run(flight.turn, false);
     if (status == LAMINA_STOPPED) {  // by the host's task
       stop();
       return true;

@@ -210,11 +210,14 @@ void Trainer::record() {
   recorded_ = step_;
 }
 
-lamina_status Trainer::run(int64_t steps) {
+lamina_status Trainer::run(int64_t steps, bool settled) {
   struct Settle {  // the model is up to date whenever the caller sees it
     Trainer& trainer;
-    ~Settle() { trainer.objective_->write(*trainer.model_); }
-  } const settle{*this};
+    bool wanted;
+    ~Settle() {
+      if (wanted) trainer.objective_->write(*trainer.model_);
+    }
+  } const settle{*this, settled};
   const int64_t all = settings_.integer("steps");
   const int64_t last = steps == 0 ? all : step_ + std::min(steps, std::max<int64_t>(0, all - step_));
   const Clock::time_point start = Clock::now();

@@ -38,7 +38,8 @@ class Trainer {
   // The function returns false to cancel.
   void on_progress(std::function<bool(const Progress&)> function, double seconds);
   // At most `steps` more updates (0: all that remain of the option `steps`). LAMINA_OK or a positive status.
-  lamina_status run(int64_t steps);
+  // Unless settled, model() may lag behind: bringing it up to date costs d^2 where descent moves fewer numbers.
+  lamina_status run(int64_t steps, bool settled = true);
   void stop() noexcept { stop_.store(true, std::memory_order_relaxed); }
   int64_t step() const { return step_; }
   int64_t steps() const { return settings_.integer("steps"); }
