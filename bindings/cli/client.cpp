@@ -32,10 +32,6 @@ size_t distance(const std::string& a, const std::string& b) {
   return d[a.size()][b.size()];
 }
 
-struct FreeTrajectory {
-  void operator()(lamina_trajectory* trajectory) const { lamina_trajectory_free(trajectory); }
-};
-
 }  // namespace
 
 lamina_status check(lamina_status status) {
@@ -109,16 +105,19 @@ const std::vector<double>* Table::column(const std::string& name) const {
 }
 
 Table read_table(const lamina_trainer* trainer) {
-  const auto trajectory = make<std::unique_ptr<lamina_trajectory, FreeTrajectory>>(lamina_trainer_trajectory, trainer);
+  return read_table(make<Trajectory>(lamina_trainer_trajectory, trainer).get());
+}
+
+Table read_table(const lamina_trajectory* trajectory) {
   int64_t rows = 0, columns = 0;
-  check(lamina_trajectory_rows(trajectory.get(), &rows));
-  check(lamina_trajectory_columns(trajectory.get(), &columns));
+  check(lamina_trajectory_rows(trajectory, &rows));
+  check(lamina_trajectory_columns(trajectory, &columns));
   Table table;
   for (int64_t c = 0; c < columns; ++c) {
     const char *name = nullptr, *definition = nullptr;
-    check(lamina_trajectory_column_name(trajectory.get(), c, &name, &definition));
+    check(lamina_trajectory_column_name(trajectory, c, &name, &definition));
     std::vector<double> values(static_cast<size_t>(rows));
-    check(lamina_trajectory_read(trajectory.get(), c, values.data(), rows));
+    check(lamina_trajectory_read(trajectory, c, values.data(), rows));
     table.columns.push_back({name, definition, std::move(values)});
   }
   return table;

@@ -33,6 +33,7 @@ struct Freed {
 using Options = std::unique_ptr<lamina_options, Freed<lamina_options_free>>;
 using Task = std::unique_ptr<lamina_task, Freed<lamina_task_free>>;
 using Model = std::unique_ptr<lamina_model, Freed<lamina_model_free>>;
+using Trajectory = std::unique_ptr<lamina_trajectory, Freed<lamina_trajectory_free>>;
 using Trainer = std::unique_ptr<lamina_trainer, Freed<lamina_trainer_free>>;
 
 // Calls a function of lamina.h whose last argument is T** out, and owns what came out.
@@ -75,6 +76,7 @@ struct Table {
   size_t rows() const { return columns.empty() ? 0 : columns[0].values.size(); }
   const std::vector<double>* column(const std::string& name) const;
 };
+Table read_table(const lamina_trajectory* trajectory);
 Table read_table(const lamina_trainer* trainer);
 
 struct Crossing {

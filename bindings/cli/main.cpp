@@ -1,4 +1,4 @@
-// lamina on the command line: a client of lamina.h alone. Subcommands list, describe, theory, run, figure; exit codes in client.hpp.
+// lamina on the command line: a client of lamina.h alone. Subcommands list, describe, theory, run, sweep, figure; exit codes in client.hpp.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -11,6 +11,7 @@
 #include "gallery/figure.hpp"
 #include "help.hpp"
 #include "run.hpp"
+#include "sweep.hpp"
 
 namespace cli {
 namespace {
@@ -21,6 +22,7 @@ constexpr const char* examples =
     "  lamina describe in_context_recall\n"
     "  lamina run in_context_recall noise=0.2 --csv run.csv --svg run.svg\n"
     "  lamina theory bayes_risk noise=0.2\n"
+    "  lamina sweep in_context_convergence features=10,20,40,80 prompt_length=inf crossings=loss=0.1 --column loss --along features\n"
     "  lamina figure convergence_phases\n"
     "Exit codes: 0 success, 1 the run or a file failed, 2 wrong usage or option, 124 ended by time_limit,\n"
     "130 stopped by Ctrl-C (results are kept).";
@@ -34,6 +36,17 @@ constexpr const char* run_examples =
     "  lamina run in_context_convergence prompt_length=inf steps=1e6 record_per_decade=20 crossings=loss=0.1,loss=1e-3 loss_target=1e-4\n"
     "Ctrl-C ends the run after the step under way and writes what was computed; a second Ctrl-C kills.\n"
     "lamina describe NAME lists the options of a task.";
+
+constexpr const char* sweep_examples =
+    "Values of texts and arrays are separated by semicolons. Every run has the bits of lamina run with its options, for any number of\n"
+    "threads. A run that fails or diverges takes nothing from the others: its status is in the tables; the exit code is\n"
+    "1 if one failed.\n"
+    "Examples:\n"
+    "  lamina sweep in_context_recall seed=0..19 step_size=0.05,0.1 noise=0.2 --csv all.csv --summary quantiles.csv\n"
+    "  lamina sweep in_context_convergence features=40,80,160 prompt_length=inf steps=1e6 loss_target=1e-3 crossings=loss=0.1,loss=1e-3 \\\n"
+    "    --column loss --along features --times times.csv\n"
+    "  lamina sweep in_context_recall variant=full,w_free seed=0..99 --save sweep.safetensors   (Ctrl-C)\n"
+    "  lamina sweep --resume sweep.safetensors --csv all.csv";
 
 std::string version_text() {
   std::string text = std::string(lamina_build_info()) + "\ninstruction sets here:";
@@ -77,6 +90,25 @@ Exit parse_and_run(int argc, char** argv) {
   run_command->add_flag("--quiet", request.quiet, "No progress and no table");
   run_command->footer(run_examples);
 
+  SweepRequest many;
+  CLI::App* sweep_command = app.add_subcommand("sweep", "Train one run for every combination of values, in parallel, and compare them");
+  sweep_command->add_option("NAME", many.task, "A task; not with --resume");
+  sweep_command->add_option("SETTING", many.settings, "Options of the runs; several values, 1,2,3 or 0..19, are an axis")->type_name("key=value");
+  sweep_command->add_option("--csv", many.csv, "Every recorded step of every run, one tidy table")->type_name("FILE");
+  sweep_command->add_option("--column", many.column, "The column of the trajectories that is compared")->capture_default_str();
+  sweep_command->add_option("--over", many.over, "Axes that quantiles and fits go over, with commas")->capture_default_str();
+  sweep_command->add_option("--summary", many.summary, "Mean and quantiles of the column over --over, by step")->type_name("FILE");
+  sweep_command->add_option("--quantiles", many.quantiles, "Of the summary")->type_name("p,q,...")->capture_default_str();
+  sweep_command->add_option("--levels", many.levels, "Levels of the column; if none, those of the option crossings")->type_name("a,b,...");
+  sweep_command->add_option("--times", many.times, "First step at which each run reaches each level")->type_name("FILE");
+  sweep_command->add_option("--along", many.along, "Print d log time / d log of this axis, or of 1/level with \"level\"")->type_name("AXIS");
+  sweep_command->add_option("--exponents", many.exponents, "These exponents as a file")->type_name("FILE");
+  sweep_command->add_option("--confidence", many.confidence, "Of the exponents' intervals")->capture_default_str();
+  sweep_command->add_option("--save", many.save, "Save the sweep, to be resumed")->type_name("FILE");
+  sweep_command->add_option("--resume", many.resume, "Go on with a saved sweep")->type_name("FILE");
+  sweep_command->add_flag("--quiet", many.quiet, "No progress and no tables");
+  sweep_command->footer(sweep_examples);
+
   FigureRequest figure;
   CLI::App* figure_command = app.add_subcommand("figure", "Train and draw a figure of the gallery, beside its closed forms");
   figure_command->add_option("NAME", figure.name, "From lamina list")->required();
@@ -98,12 +130,13 @@ Exit parse_and_run(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     const auto chosen = app.get_subcommands();
     if (chosen.empty() && argc > 1 && argv[1][0] != '-')
-      throw Failure(usage, std::string("\"") + argv[1] + "\" is not a command, must be one of list, describe, theory, run, figure");
+      throw Failure(usage, std::string("\"") + argv[1] + "\" is not a command, must be one of list, describe, theory, run, sweep, figure");
     const std::string command = chosen.empty() ? "lamina" : "lamina " + chosen[0]->get_name();
     throw Failure(usage, std::string(error.what()) + "; " + command + " --help shows how");
   }
   if (list_command->parsed()) return list();
   if (describe_command->parsed()) return describe_name(name);
+  if (sweep_command->parsed()) return sweep(many);
   if (figure_command->parsed()) return make_figure(figure);
   if (theory_command->parsed()) return evaluate_theory(name, task, request.settings, arguments);
   return run(request);

@@ -22,6 +22,7 @@ include("model.jl")
 include("trajectory.jl")
 include("progress.jl")
 include("run.jl")
+include("sweep.jl")
 include("arrays.jl")
 include("attention.jl")
 

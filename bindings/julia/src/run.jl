@@ -41,13 +41,14 @@ Base.cconvert(::Type{Ptr{Cvoid}}, run::Run) = getfield(run, :handle)
 "    train(task = \"in_context_recall\"; arguments of Lamina.Run...)\n\nMakes a `Lamina.Run` and all its steps."
 train(task = "in_context_recall"; arguments...) = continue!(Run(task; arguments...))
 
-"Ctrl-C during a run. `run` is the run with everything computed so far; it can be read, saved and continued."
+"Ctrl-C during a run or a sweep. `run` is it with everything computed so far; it can be read, saved and continued."
 struct Interrupted <: Exception
-    run::Run
+    run::Any
 end
 
 Base.showerror(io::IO, e::Interrupted) =
-    print(io, "Lamina.Interrupted: stopped at step $(e.run.step) of $(e.run.steps); the run so far is `run` of this exception ",
+    print(io, "Lamina.Interrupted: ", e.run isa Run ? "stopped at step $(e.run.step) of $(e.run.steps)" : "stopped: $(e.run)",
+          "; what was computed so far is `run` of this exception ",
           "(in the REPL: err[1][1].run)")
 
 # What C points at during a run.

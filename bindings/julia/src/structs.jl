@@ -138,6 +138,15 @@ struct ProgressRecord
     steps_per_second::Float64
 end
 
+struct SweepProgressRecord
+    struct_size::UInt32
+    reserved::Int32
+    ended::Int64
+    members::Int64
+    failed::Int64
+    seconds::Float64
+end
+
 mutable struct CrossingRecord
     struct_size::UInt32
     reserved::UInt32

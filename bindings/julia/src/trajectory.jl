@@ -56,11 +56,14 @@ function Base.show(io::IO, ::MIME"text/plain", table::Trajectory; ends = 4)
     isempty(hidden) || print(io, "\n", fill_text("and " * join(hidden, ", "), 2; width = width))
 end
 
-# The table as it stands, and the definitions of its columns.
-function read_trajectory(trainer)
-    table = create(:lamina_trajectory_free) do out
-        ccall(symbol(:lamina_trainer_trajectory), Int32, (Ptr{Cvoid}, Ptr{Ptr{Cvoid}}), trainer, out)
-    end
+# The table of a run as it stands, and the definitions of its columns.
+read_trajectory(trainer) = read_trajectory() do out
+    ccall(symbol(:lamina_trainer_trajectory), Int32, (Ptr{Cvoid}, Ptr{Ptr{Cvoid}}), trainer, out)
+end
+
+# The table that `call(out)` makes.
+function read_trajectory(call::Function)
+    table = create(call, :lamina_trajectory_free)
     rows, columns = Ref{Int64}(0), Ref{Int64}(0)
     @call lamina_trajectory_rows(table::Ptr{Cvoid}, rows::Ptr{Int64})
     @call lamina_trajectory_columns(table::Ptr{Cvoid}, columns::Ptr{Int64})

@@ -5,7 +5,7 @@ include("support.jl")
 
 @testset "lamina" begin
     for name in ("catalogue", "run", "trajectory", "save", "task", "own_task", "model", "theory", "attention", "strides", "gradient",
-                 "errors", "display", "finalizers", "interrupt", "threads", "golden", "readme")
+                 "errors", "display", "finalizers", "sweep", "interrupt", "threads", "golden", "readme")
         @testset "$name" begin
             # A module of its own, so that no file sees the names of another.
             place = Module(Symbol(name, "_test"))

@@ -13,10 +13,11 @@ from ._model import Model, Parameters, Tensor, loss_gradient
 from ._prepared import PreparedAttention
 from ._progress import Progress
 from ._run import Crossing, Run, load, run
+from ._sweep import Sweep, SweepProgress, Table, load_sweep, sweep
 from ._task import Sample, Task, sample, theory
 from ._trajectory import Trajectory
 
 __version__ = "0.1.0"
 __all__ = ["Attention", "AttentionGradient", "Crossing", "Description", "Entry", "Error", "Interrupted", "Listing", "Model", "Parameters",
-           "PreparedAttention", "Progress", "Run", "Sample", "Task", "Tensor", "Trajectory", "attention", "attention_gradient", "build_info",
-           "describe", "instruction_sets", "list", "load", "loss_gradient", "run", "sample", "theory", "version"]
+           "PreparedAttention", "Progress", "Run", "Sample", "Sweep", "SweepProgress", "Table", "Task", "Tensor", "Trajectory", "attention", "attention_gradient", "build_info",
+           "describe", "instruction_sets", "list", "load", "load_sweep", "loss_gradient", "run", "sample", "sweep", "theory", "version"]

@@ -86,6 +86,13 @@ class Crossing(Structure):
 
 ProgressFunction = CFUNCTYPE(c_int32, c_void_p, POINTER(ProgressRecord))
 
+class EnsembleProgressRecord(Structure):
+    _fields_ = [("struct_size", c_uint32), ("reserved", c_int32), ("ended", c_int64), ("members", c_int64), ("failed", c_int64),
+                ("seconds", c_double)]
+
+
+EnsembleProgressFunction = CFUNCTYPE(c_int32, c_void_p, POINTER(EnsembleProgressRecord))
+
 _text, _handle, _out, _array = c_char_p, c_void_p, POINTER(c_void_p), c_void_p
 _count, _status = POINTER(c_int64), c_int32
 
@@ -160,6 +167,26 @@ PROTOTYPES = {
     "lamina_trajectory_columns": (_status, [_handle, _count]),
     "lamina_trajectory_column_name": (_status, [_handle, c_int64, POINTER(c_char_p), POINTER(c_char_p)]),
     "lamina_trajectory_read": (_status, [_handle, c_int64, _array, c_int64]),
+    "lamina_ensemble_create": (_status, [_text, _handle, _handle, _out]),
+    "lamina_ensemble_free": (None, [_handle]),
+    "lamina_ensemble_vary": (_status, [_handle, _text, _text]),
+    "lamina_ensemble_count": (_status, [_handle, _count]),
+    "lamina_ensemble_axis_count": (_status, [_handle, _count]),
+    "lamina_ensemble_axis": (_status, [_handle, c_int64, POINTER(c_char_p), _count]),
+    "lamina_ensemble_axis_value": (_status, [_handle, c_int64, c_int64, POINTER(c_char_p), POINTER(c_double), POINTER(c_int32)]),
+    "lamina_ensemble_option": (_status, [_handle, c_int64, _text, POINTER(c_char_p)]),
+    "lamina_ensemble_options": (_status, [_handle, c_int64, _out]),
+    "lamina_ensemble_on_progress": (_status, [_handle, EnsembleProgressFunction, c_void_p, c_double]),
+    "lamina_ensemble_run": (_status, [_handle]),
+    "lamina_ensemble_stop": (None, [_handle]),
+    "lamina_ensemble_status": (_status, [_handle, c_int64, POINTER(c_int32), POINTER(c_char_p)]),
+    "lamina_ensemble_trajectory": (_status, [_handle, c_int64, _out]),
+    "lamina_ensemble_table": (_status, [_handle, _out]),
+    "lamina_ensemble_summary": (_status, [_handle, _text, _text, _array, c_int64, _out]),
+    "lamina_ensemble_times": (_status, [_handle, _text, _array, c_int64, _out]),
+    "lamina_ensemble_exponents": (_status, [_handle, _text, _text, _text, _array, c_int64, c_double, _out]),
+    "lamina_ensemble_save": (_status, [_handle, _text]),
+    "lamina_ensemble_load": (_status, [_text, _handle, _out]),
 }
 
 

@@ -31,15 +31,15 @@ class Error(Exception):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during a run. `run` is the run with everything computed so far; it can be read, saved and continued."""
+    """Ctrl-C during a run or a sweep. `run` is it with everything computed so far; it can be read, saved and continued."""
 
     def __init__(self, run: Any) -> None:
         super().__init__(run)
         self.run = run
 
     def __str__(self) -> str:
-        return (f"stopped at step {self.run.step} of {self.run.steps}; the run so far is `run` of this exception "
-                "(at the prompt: sys.last_value.run)")
+        where = f"stopped at step {self.run.step} of {self.run.steps}" if hasattr(self.run, "steps") else f"stopped: {self.run!r}"
+        return f"{where}; what was computed so far is `run` of this exception (at the prompt: sys.last_value.run)"
 
 
 def _from_environment() -> Iterable[str]:

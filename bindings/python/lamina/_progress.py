@@ -44,7 +44,7 @@ class Line:
         self._stream = stream
         self._shown = 0
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: Any) -> None:
         if progress.seconds < QUIET_SECONDS:
             return
         text = str(progress)

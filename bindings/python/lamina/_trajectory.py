@@ -14,14 +14,14 @@ class Trajectory(Mapping[str, NDArray[np.float64]]):
     """One array per column: "step", "loss", "excess", then those of the probes. Row 0 is before the first update. A snapshot:
     later steps of the run do not change it."""
 
-    def __init__(self, trainer: ctypes.c_void_p) -> None:
-        table = Handle(create("lamina_trainer_trajectory", trainer), free="lamina_trajectory_free")
+    def __init__(self, owner: Any, function: str = "lamina_trainer_trajectory", *arguments: Any) -> None:
+        table = Handle(create(function, owner, *arguments), free="lamina_trajectory_free")
         rows, columns = ctypes.c_int64(), ctypes.c_int64()
         check(library.lamina_trajectory_rows(table, ctypes.byref(rows)))
         check(library.lamina_trajectory_columns(table, ctypes.byref(columns)))
         self.rows: int = rows.value
         self.definitions: Dict[str, str] = {}
-        self._arrays: Dict[str, NDArray[np.float64]] = {}
+        self._arrays: Dict[str, NDArray[Any]] = {}
         for index in range(columns.value):
             name, definition = ctypes.c_char_p(), ctypes.c_char_p()
             check(library.lamina_trajectory_column_name(table, index, ctypes.byref(name), ctypes.byref(definition)))
@@ -66,9 +66,13 @@ class Trajectory(Mapping[str, NDArray[np.float64]]):
         width = max(12, *(len(name) + 2 for name in names)) if names else 12
         lines: List[str] = ["".join(name.rjust(width) for name in names)]
         for row in shown:
-            cells = ["..." if row < 0 else f"{self._arrays[name][row]:.6g}" for name in names]
+            cells = ["..." if row < 0 else _cell(self._arrays[name][row]) for name in names]
             lines.append("".join(cell.rjust(width) for cell in cells))
         rest = self.columns[8:]
         if rest:
             lines.append("and " + ", ".join(rest))
-        return "\n".join([f"Trajectory of {self.rows} rows"] + lines)
+        return "\n".join([f"{type(self).__name__} of {self.rows} rows"] + lines)
+
+
+def _cell(value: Any) -> str:
+    return str(value) if isinstance(value, str) else f"{value:.6g}"

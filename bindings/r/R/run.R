@@ -51,6 +51,7 @@ lamina_run <- function(task, ..., model = NULL, probes = "default", progress = i
 }
 
 lamina_continue <- function(x, steps = 0, progress = interactive()) {
+  if (inherits(x, "lamina_sweep")) return(advance_sweep(x, progress))
   if (inherits(x, "lamina_run")) {
     if (is.null(x$trainer)) refuse("this run cannot be continued: it holds no trainer")
     if (trainer_step(x$trainer) != x$step)
@@ -174,6 +175,10 @@ print.summary.lamina_run <- function(x, ...) {
 }
 
 lamina_save <- function(x, file) {
+  if (inherits(x, "lamina_sweep")) {
+    .Call(shim_ensemble_save, x$pointer, path.expand(file))
+    return(invisible(file))
+  }
   if (inherits(x, "lamina_run")) {
     if (trainer_step(x$trainer) != x$step)
       refuse("this run is at step ", x$step, " and was continued to step ", trainer_step(x$trainer),

@@ -18,6 +18,9 @@ static void release_trainer(void* p) {
 static void release_trajectory(void* p) {
   lamina_trajectory_free(p);
 }
+static void release_ensemble(void* p) {
+  lamina_ensemble_free(p);
+}
 static void release_attention(void* p) {
   lamina_attention_free(p);
 }
@@ -27,6 +30,7 @@ const handle_kind task_kind = {"task", release_task};
 const handle_kind model_kind = {"model", release_model};
 const handle_kind trainer_kind = {"trainer", release_trainer};
 const handle_kind trajectory_kind = {"trajectory", release_trajectory};
+const handle_kind ensemble_kind = {"sweep", release_ensemble};
 const handle_kind attention_kind = {"attention", release_attention};
 
 void check(lamina_status status) {

@@ -36,6 +36,14 @@ SEXP shim_trainer_trajectory(SEXP trainer);
 SEXP shim_trainer_save(SEXP trainer, SEXP path);
 SEXP shim_trainer_load(SEXP path, SEXP task);
 
+SEXP shim_ensemble_create(SEXP name, SEXP task, SEXP given, SEXP axes, SEXP values);
+SEXP shim_ensemble_run(SEXP ensemble, SEXP function, SEXP seconds);
+SEXP shim_ensemble_axes(SEXP ensemble);
+SEXP shim_ensemble_status(SEXP ensemble);
+SEXP shim_ensemble_table(SEXP ensemble, SEXP what, SEXP texts, SEXP numbers, SEXP confidence);
+SEXP shim_ensemble_save(SEXP ensemble, SEXP path);
+SEXP shim_ensemble_load(SEXP path, SEXP task);
+
 SEXP shim_attention(SEXP arrays, SEXP layout, SEXP settings, SEXP wanted);
 SEXP shim_attention_gradient(SEXP arrays, SEXP layout, SEXP settings, SEXP cotangents);
 

@@ -19,7 +19,7 @@ typedef struct handle_kind {
   const char* name;
   void (*release)(void*);
 } handle_kind;
-extern const handle_kind options_kind, task_kind, model_kind, trainer_kind, trajectory_kind, attention_kind;
+extern const handle_kind options_kind, task_kind, model_kind, trainer_kind, trajectory_kind, ensemble_kind, attention_kind;
 
 /* A handle that is empty as yet; `keep` is what must outlive it in R's memory. Fill it with handle_set at once. */
 SEXP handle_new(const handle_kind* kind, SEXP keep);
@@ -38,6 +38,11 @@ double number_get(SEXP value, const char* what);
 int64_t count_get(SEXP value, const char* what);
 /* The numbers of a double vector that has `count` elements. */
 const double* numbers_get(SEXP value, int64_t count, const char* what);
+
+/* A path, in the system's encoding. */
+const char* path_get(SEXP path);
+/* list(columns, definitions) of a table, the columns named. */
+SEXP table_new(const lamina_trajectory* table);
 
 /* Whether the user interrupted R inside a callback since the last call; forgets it. */
 int interrupted(void);

@@ -123,13 +123,8 @@ SEXP shim_trainer_crossings(SEXP handle) {
 }
 
 /* list(columns, definitions), the columns named. */
-SEXP shim_trainer_trajectory(SEXP handle) {
+SEXP table_new(const lamina_trajectory* table) {
   static const char* names[] = {"columns", "definitions", ""};
-  const lamina_trainer* trainer = handle_get(handle, &trainer_kind);
-  SEXP owner = PROTECT(handle_new(&trajectory_kind, R_NilValue));
-  lamina_trajectory* table = NULL;
-  check(lamina_trainer_trajectory(trainer, &table));
-  handle_set(owner, table);
   int64_t rows = 0, columns = 0;
   check(lamina_trajectory_rows(table, &rows));
   check(lamina_trajectory_columns(table, &columns));
@@ -150,14 +145,25 @@ SEXP shim_trainer_trajectory(SEXP handle) {
   }
   Rf_setAttrib(values, R_NamesSymbol, headings);
   Rf_setAttrib(definitions, R_NamesSymbol, headings);
-  UNPROTECT(3);
+  UNPROTECT(2);
   return list;
+}
+
+SEXP shim_trainer_trajectory(SEXP handle) {
+  const lamina_trainer* trainer = handle_get(handle, &trainer_kind);
+  SEXP owner = PROTECT(handle_new(&trajectory_kind, R_NilValue));
+  lamina_trajectory* table = NULL;
+  check(lamina_trainer_trajectory(trainer, &table));
+  handle_set(owner, table);
+  SEXP out = PROTECT(table_new(table));
+  UNPROTECT(2);
+  return out;
 }
 
 /* ---- files ---- */
 
 /* Paths are in the system's encoding, expanded in R. */
-static const char* path_get(SEXP path) {
+const char* path_get(SEXP path) {
   if (TYPEOF(path) != STRSXP || XLENGTH(path) != 1 || STRING_ELT(path, 0) == NA_STRING) Rf_error("file must be one path");
   return Rf_translateChar(STRING_ELT(path, 0));
 }

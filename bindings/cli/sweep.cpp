@@ -1,0 +1,262 @@
+// A sweep: make or load the ensemble, let it run until all members have ended or Ctrl-C, then write and print what was asked for.
+#include "sweep.hpp"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+
+#include "file.hpp"
+
+namespace cli {
+namespace {
+
+using Ensemble = std::unique_ptr<lamina_ensemble, Freed<lamina_ensemble_free>>;
+
+std::atomic<lamina_ensemble*> running{nullptr};
+volatile sig_atomic_t was_interrupted = 0;
+
+extern "C" void stop_sweep(int) {
+  was_interrupted = 1;
+  lamina_ensemble_stop(running.load());
+}
+
+// A key with several values is an axis; with one an option.
+bool is_axis(const Entry& entry, const std::string& value) {
+  if (entry.kind == LAMINA_KIND_TEXT || entry.kind == LAMINA_KIND_ARRAY) return value.find(';') != value.npos;
+  return value.find(',') != value.npos || (entry.kind == LAMINA_KIND_INTEGER && value.find("..") != value.npos);
+}
+
+Ensemble create(const SweepRequest& request) {
+  if (!request.resume.empty()) {
+    if (!request.task.empty()) throw Failure(usage, "\"" + request.task + "\" is given, but a sweep is resumed as it is");
+    return make<Ensemble>(lamina_ensemble_load, request.resume.c_str(), static_cast<const lamina_task*>(nullptr));
+  }
+  require_task(request.task);
+  const std::vector<Setting> settings = parse_settings(request.settings);
+  const std::vector<Entry> entries = catalogue(request.task);
+  std::vector<Setting> fixed, axes;
+  for (const Setting& setting : settings) {
+    const Entry* entry = find(entries, setting.key);
+    (entry && is_axis(*entry, setting.value) ? axes : fixed).push_back(setting);
+  }
+  const Options options = make_options(request.task, fixed);
+  Ensemble ensemble = make<Ensemble>(lamina_ensemble_create, request.task.c_str(), static_cast<const lamina_task*>(nullptr),
+                                     static_cast<const lamina_options*>(options.get()));
+  for (const Setting& axis : axes) check(lamina_ensemble_vary(ensemble.get(), axis.key.c_str(), axis.value.c_str()));
+  return ensemble;
+}
+
+struct Counts {
+  int64_t ended = 0, members = 0, failed = 0;
+  double seconds = 0, next = 1;
+  bool terminal = false;
+};
+
+// A line redrawn on a terminal; elsewhere at 1, 2, 4, ... seconds and at the end.
+int32_t tell(void* user, const lamina_ensemble_progress* at) {
+  Counts& counts = *static_cast<Counts*>(user);
+  counts.ended = at->ended, counts.members = at->members, counts.failed = at->failed, counts.seconds = at->seconds;
+  const bool last = at->ended == at->members;
+  if (!counts.terminal && !last && at->seconds < counts.next) return 0;
+  while (counts.next <= at->seconds) counts.next *= 2;
+  std::string left;
+  if (at->ended > 0 && !last)
+    left = "  " + format_number(std::ceil(at->seconds / static_cast<double>(at->ended) * static_cast<double>(at->members - at->ended)), 6) + " s left";
+  std::fprintf(stderr, "%srun %lld/%lld%s%s%s", counts.terminal ? "\r" : "", static_cast<long long>(at->ended),
+               static_cast<long long>(at->members), at->failed ? ("  failed " + std::to_string(at->failed)).c_str() : "", left.c_str(),
+               counts.terminal ? "\033[K" : "\n");
+  return 0;
+}
+
+lamina_status train(lamina_ensemble* ensemble, bool quiet) {
+  Counts counts;
+  counts.terminal = isatty(STDERR_FILENO) != 0;
+  if (!quiet) check(lamina_ensemble_on_progress(ensemble, tell, &counts, 0.1));
+  running.store(ensemble);
+  struct sigaction action {}, before {};
+  action.sa_handler = stop_sweep;
+  action.sa_flags = static_cast<int>(SA_RESETHAND);  // a second Ctrl-C kills
+  sigaction(SIGINT, &action, &before);
+  const lamina_status status = lamina_ensemble_run(ensemble);
+  sigaction(SIGINT, &before, nullptr);
+  running.store(nullptr);
+  if (counts.terminal && counts.members > 0) std::fputc('\n', stderr);
+  check(lamina_ensemble_on_progress(ensemble, nullptr, nullptr, 0));
+  return check(status);
+}
+
+// Tables whose columns of words, texts and arrays are read from the axes.
+class Words {
+ public:
+  explicit Words(const lamina_ensemble* ensemble) {
+    int64_t axes = 0;
+    check(lamina_ensemble_axis_count(ensemble, &axes));
+    for (int64_t a = 0; a < axes; ++a) {
+      const char *key = nullptr, *text = nullptr;
+      int64_t count = 0;
+      check(lamina_ensemble_axis(ensemble, a, &key, &count));
+      keys_.push_back(key);
+      texts_.emplace_back();
+      for (int64_t i = 0; i < count; ++i) {
+        int32_t is_number = 0;
+        check(lamina_ensemble_axis_value(ensemble, a, i, &text, nullptr, &is_number));
+        if (!is_number) texts_.back().push_back(text);
+      }
+    }
+  }
+
+  bool is_axis(const std::string& key) const { return std::find(keys_.begin(), keys_.end(), key) != keys_.end(); }
+  std::string cell(const std::string& column, double value, int digits) const {
+    const auto axis = std::find(keys_.begin(), keys_.end(), column);
+    if (axis != keys_.end())
+      if (const auto& texts = texts_[static_cast<size_t>(axis - keys_.begin())]; !texts.empty()) return texts[static_cast<size_t>(value)];
+    return format_number(value, digits);
+  }
+
+ private:
+  std::vector<std::string> keys_;
+  std::vector<std::vector<std::string>> texts_;  // empty for numbers
+};
+
+// RFC 4180: a cell with a comma or a quote stands in quotes.
+std::string quoted(const std::string& cell) {
+  if (cell.find_first_of(",\"\n") == cell.npos) return cell;
+  std::string text = "\"";
+  for (char c : cell) text += c == '"' ? std::string("\"\"") : std::string(1, c);
+  return text + "\"";
+}
+
+void write_csv(const std::string& path, const Table& table, const Words& words) {
+  OutputFile file(path);
+  std::string text;
+  for (const Table::Column& column : table.columns) text.append(column.name).append(",");
+  text.back() = '\n';
+  for (size_t row = 0; row < table.rows(); ++row) {
+    for (const Table::Column& column : table.columns) text.append(quoted(words.cell(column.name, column.values[row], 17))).append(",");
+    text.back() = '\n';
+    if (text.size() < 1 << 20) continue;
+    file.write(text);
+    text.clear();
+  }
+  file.write(text);
+  file.commit();
+}
+
+void print(const Table& table, const Words& words, const std::vector<size_t>& rows) {
+  std::vector<std::string> lines(rows.size() + 1);
+  for (const Table::Column& column : table.columns) {
+    std::vector<std::string> cells{column.name};
+    for (size_t row : rows) cells.push_back(std::isnan(column.values[row]) ? "-" : words.cell(column.name, column.values[row], 6));
+    const size_t width = std::ranges::max(cells, {}, &std::string::size).size() + 2;
+    for (size_t i = 0; i < cells.size(); ++i) lines[i] += std::string(width - cells[i].size(), ' ') + cells[i];
+  }
+  for (const std::string& line : lines) std::printf("%s\n", line.c_str());
+}
+
+std::vector<double> numbers(const char* option, const std::string& text) {
+  std::vector<double> values;
+  for (const std::string& part : split(text, ',')) {
+    char* end = nullptr;
+    values.push_back(std::strtod(part.c_str(), &end));
+    if (part.empty() || *end) throw Failure(usage, std::string(option) + " is \"" + text + "\", must be numbers with commas");
+  }
+  return values;
+}
+
+// The rows of the last step of each group, for the terminal.
+std::vector<size_t> last_steps(const Table& summary) {
+  const std::vector<double>& step = *summary.column("step");
+  std::vector<size_t> rows;
+  for (size_t row = 0; row < step.size(); ++row)
+    if (row + 1 == step.size() || step[row + 1] <= step[row]) rows.push_back(row);
+  return rows;
+}
+
+std::vector<size_t> all_rows(const Table& table) {
+  std::vector<size_t> rows(table.rows());
+  for (size_t row = 0; row < rows.size(); ++row) rows[row] = row;
+  return rows;
+}
+
+// How the members ended, in words; the first failures on stderr.
+std::string endings(const lamina_ensemble* ensemble, int64_t& failed) {
+  int64_t members = 0, shown = 0;
+  check(lamina_ensemble_count(ensemble, &members));
+  std::vector<std::pair<std::string, int64_t>> counts;
+  for (int64_t i = 0; i < members; ++i) {
+    lamina_status status = LAMINA_OK;
+    const char* text = nullptr;
+    check(lamina_ensemble_status(ensemble, i, &status, &text));
+    const char* const words[] = {"finished", "not ended", "diverged", "ended by a vanished gradient", "reached a target", "ended by time_limit"};
+    const std::string word = status < 0 ? "failed" : status < 6 ? words[status] : lamina_status_name(status);
+    const auto found = std::ranges::find(counts, word, &std::pair<std::string, int64_t>::first);
+    if (found == counts.end()) counts.emplace_back(word, 1);
+    else ++found->second;
+    if (status < 0 && ++failed && ++shown <= 5) std::fprintf(stderr, "lamina: run %lld failed: %s\n", static_cast<long long>(i), text);
+  }
+  std::string all;
+  for (const auto& [word, count] : counts) all += (all.empty() ? "" : ", ") + std::to_string(count) + " " + word;
+  return all;
+}
+
+}  // namespace
+
+Exit sweep(const SweepRequest& request) {
+  const std::vector<double> levels = numbers("--levels", request.levels), quantiles = numbers("--quantiles", request.quantiles);
+  const auto level_count = static_cast<int64_t>(levels.size());
+  const Ensemble owner = create(request);
+  lamina_ensemble* const ensemble = owner.get();
+  for (const std::string& path : {request.csv, request.summary, request.times, request.exponents, request.save})
+    if (!path.empty()) require_writable(path, path != request.save);
+  const Words words(ensemble);
+  std::string over;  // only what is an axis
+  for (const std::string& key : split(request.over, ','))
+    if (words.is_axis(key)) over += (over.empty() ? "" : ",") + key;
+
+  const lamina_status status = train(ensemble, request.quiet);
+  bool broken = false;
+  const auto attempt = [&](auto&& write) {  // a sweep is not lost to a full disk
+    try {
+      write();
+    } catch (const Failure& failure) {
+      std::fprintf(stderr, "lamina: %s\n", failure.what());
+      broken = true;
+    }
+  };
+  const auto table_of = [](auto function, auto... arguments) { return read_table(make<Trajectory>(function, arguments...).get()); };
+  const lamina_ensemble* const ended = ensemble;
+  if (!request.save.empty()) attempt([&] { check(lamina_ensemble_save(ended, request.save.c_str())); });
+  if (!request.csv.empty()) attempt([&] { write_csv(request.csv, table_of(lamina_ensemble_table, ended), words); });
+  if (!request.summary.empty() || !request.quiet)
+    attempt([&] {
+      const Table table = table_of(lamina_ensemble_summary, ended, request.column.c_str(), over.c_str(), quantiles.data(),
+                                   static_cast<int64_t>(quantiles.size()));
+      if (!request.summary.empty()) write_csv(request.summary, table, words);
+      if (request.quiet) return;
+      std::printf("%s at the last step\n", request.column.c_str());
+      print(table, words, last_steps(table));
+    });
+  if (!request.times.empty())
+    attempt([&] { write_csv(request.times, table_of(lamina_ensemble_times, ended, request.column.c_str(), levels.data(), level_count), words); });
+  if (!request.along.empty())
+    attempt([&] {
+      const Table table = table_of(lamina_ensemble_exponents, ended, request.column.c_str(), request.along.c_str(), over.c_str(), levels.data(),
+                                   level_count, request.confidence);
+      if (!request.exponents.empty()) write_csv(request.exponents, table, words);
+      if (request.quiet) return;
+      std::printf("%s\n", table.column("exponent") ? table.columns[table.columns.size() - 8].definition.c_str() : "");
+      print(table, words, all_rows(table));
+    });
+  int64_t failed = 0;
+  const std::string how = endings(ended, failed);
+  if (!request.quiet) std::printf("%s\n", how.c_str());
+  if (status == LAMINA_STOPPED) return interrupted;
+  return broken || failed ? run_failed : success;
+}
+
+}  // namespace cli
