@@ -3,7 +3,9 @@
 #pragma once
 #include <Random123/philox.h>
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 
 namespace lamina {
 
@@ -33,8 +35,20 @@ class Random {
     return static_cast<int64_t>((static_cast<Wide>(word()) * static_cast<uint64_t>(bound)) >> 64);
   }
   bool bernoulli(double probability) { return uniform() < probability; }
+  // The next words, all at once: as many calls of word() give the same.
+  void words(std::span<uint64_t> out) {
+    size_t i = 0;
+    while (i < out.size() && used_ < 4) out[i++] = block_[used_++];
+    for (; i + 4 <= out.size(); i += 4) {
+      const auto block = r123::Philox4x64()(counter_, key_);
+      ++counter_[0];
+      for (size_t j = 0; j < 4; ++j) out[i + j] = block[j];
+    }
+    while (i < out.size()) out[i++] = word();
+  }
   // Standard normal by inversion (Wichura, AS 241), relative error 1e-15; one word each.
   double normal();
+  void normals(std::span<double> out);
 
  private:
   r123::Philox4x64::ctr_type counter_;

@@ -5,11 +5,12 @@
 #include <cmath>
 
 #include "base/error.hpp"
+#include "model/feature_blocks.hpp"
 
 namespace lamina {
 namespace {
 
-constexpr int64_t chunk_length = 256;  // prompts per chunk: fixes the order of summation
+constexpr int64_t chunk_length = 256, chunk_blocks = 32;  // prompts, blocks per chunk: fixes the order of summation
 
 // Prompts sorted by query; the features of one prompt are entries first..last-1.
 struct FeaturePrompt {
@@ -20,6 +21,8 @@ struct FeaturePrompt {
 class FeaturePrompts final : public CompiledPrompts {
  public:
   bool averaged = false;
+  std::vector<int32_t> queries;  // that occur, ascending
+  FeatureBlocks blocks;          // of raw prompts longer than there are features; else the lists below
   std::vector<FeaturePrompt> prompts;
   std::vector<int32_t> feature;
   std::vector<double> count, value;  // how often it occurs; the sum of its labels
@@ -62,6 +65,11 @@ class FeatureModel final : public Model {
         count[row[j]] += 1;
         if (!out->averaged) value[row[j]] += prompts.values_of(i)[j];
       }
+      if (out->queries.empty() || out->queries.back() != row.back()) out->queries.push_back(row.back());
+      if (!out->averaged && K_ < prompts.length) {
+        out->blocks.add(row.back(), weights.empty() ? 1 / static_cast<double>(prompts.count) : weights[i], prompts.values_of(i).back(), count, value);
+        continue;
+      }
       FeaturePrompt p{row.back(), static_cast<int64_t>(out->feature.size()), 0, 0, 0};
       p.weight = weights.empty() ? 1 / static_cast<double>(prompts.count) : weights[i];
       p.target = out->averaged ? 0 : prompts.values_of(i).back();
@@ -73,23 +81,25 @@ class FeatureModel final : public Model {
       p.last = static_cast<int64_t>(out->feature.size());
       out->prompts.push_back(p);
     }
+    out->blocks.finish();
     return out;
   }
 
   Loss loss_and_gradient(const CompiledPrompts& compiled, const Team& team, double* gradient, bool) const override {
     const auto& all = static_cast<const FeaturePrompts&>(compiled);
-    const int64_t count = static_cast<int64_t>(all.prompts.size()), chunks = (count + chunk_length - 1) / chunk_length;
-    const Columns columns = weights_of_columns(all);
-    struct Chunk {
-      double loss = 0;
-      std::vector<double> slopes;  // [columns met, K]
-    };
+    const bool in_blocks = all.blocks.size() > 0;
+    const int64_t count = in_blocks ? all.blocks.size() : static_cast<int64_t>(all.prompts.size());
+    const int64_t length = in_blocks ? chunk_blocks : chunk_length, chunks = (count + length - 1) / length;
+    const Columns columns = weights_of_columns(all.queries);
     std::vector<Chunk> partial(static_cast<size_t>(chunks));
     team.for_each(chunks, [&](int64_t chunk, int) {
       Chunk& sums = partial[chunk];
-      const int64_t first = chunk * chunk_length, last = std::min(count, first + chunk_length);
-      const int32_t lowest = all.prompts[first].query, highest = all.prompts[last - 1].query;
+      const int64_t first = chunk * length, last = std::min(count, first + length);
+      const int32_t lowest = in_blocks ? all.blocks.query(first) : all.prompts[first].query;
+      const int32_t highest = in_blocks ? all.blocks.query(last - 1) : all.prompts[last - 1].query;
+      sums.lowest = lowest;
       if (gradient) sums.slopes.assign(static_cast<size_t>((highest - lowest + 1) * K_), 0.0);
+      if (in_blocks) return evaluate_blocks(all.blocks, first, last, columns, sums);
       std::vector<double> b(static_cast<size_t>(K_)), e(b), moment(b);
       for (int64_t i = first; i < last; ++i) {
         const FeaturePrompt& p = all.prompts[i];
@@ -102,7 +112,7 @@ class FeatureModel final : public Model {
     for (int64_t chunk = 0; chunk < chunks; ++chunk) {
       loss += partial[chunk].loss;
       if (!gradient) continue;
-      const int32_t lowest = all.prompts[chunk * chunk_length].query;
+      const int32_t lowest = partial[chunk].lowest;
       const std::vector<double>& slopes = partial[chunk].slopes;
       for (int64_t k = 0; k < static_cast<int64_t>(slopes.size()) / K_; ++k)
         for (int64_t n = 0; n < K_; ++n) gradient[n * d_ + lowest + k] += slopes[k * K_ + n];
@@ -148,16 +158,19 @@ class FeatureModel final : public Model {
  private:
   using Columns = std::vector<double>;  // [query, feature]: e^{q - max q}, or the mapped score
 
+  struct Chunk {
+    double loss = 0;
+    int32_t lowest = 0;          // of the queries met
+    std::vector<double> slopes;  // [columns from the lowest to the highest, K]; empty: not asked for
+  };
+
   double mapped(double g) const { return map_ == kernels::Map::relu ? std::max(g, 0.0) : g; }
   double moment(int64_t m, int64_t n) const { return law_.moments[static_cast<size_t>(m * K_ + n)]; }
 
   // One exponential for each entry of the columns that the prompts ask for.
-  Columns weights_of_columns(const FeaturePrompts& all) const {
+  Columns weights_of_columns(const std::vector<int32_t>& queries) const {
     Columns columns(static_cast<size_t>(K_ * K_));
-    int32_t done = -1;
-    for (const FeaturePrompt& p : all.prompts) {
-      if (p.query == done) continue;
-      done = p.query;
+    for (const int32_t done : queries) {
       double* column = &columns[done * K_];
       for (int64_t n = 0; n < K_; ++n) column[n] = parameters_[n * d_ + done];
       if (map_ != kernels::Map::softmax) {
@@ -169,6 +182,27 @@ class FeatureModel final : public Model {
       table_->exp(K_, column, column);
     }
     return columns;
+  }
+
+  static double sum_of(const FeatureBlocks::Lanes& v) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])); }
+
+  void evaluate_blocks(const FeatureBlocks& blocks, int64_t first, int64_t last, const Columns& columns, Chunk& sums) const {
+    const bool softmax = map_ == kernels::Map::softmax, slopes = !sums.slopes.empty();
+    FeatureBlocks::Lanes loss{};
+    std::vector<FeatureBlocks::Lanes> of_query(slopes ? static_cast<size_t>(K_) : 0);
+    for (int64_t i = first; i < last; ++i) {
+      const int32_t query = blocks.query(i);
+      const double* column = &columns[query * K_];
+      const auto more = blocks.evaluate(i, column, softmax && !law_.masked ? column[query] : 0.0, softmax, slopes ? of_query.data() : nullptr);
+      for (size_t l = 0; l < more.size(); ++l) loss[l] += more[l];
+      if (!slopes || (i + 1 < last && blocks.query(i + 1) == query)) continue;
+      for (int64_t n = 0; n < K_; ++n) {
+        const bool held = map_ == kernels::Map::relu && parameters_[n * d_ + query] < 0;  // relu'(q) = 0
+        sums.slopes[(query - sums.lowest) * K_ + n] = held ? 0.0 : sum_of(of_query[n]);
+        of_query[n] = {};
+      }
+    }
+    sums.loss = sum_of(loss);
   }
 
   // b_n of the prompt's features into b, by entries; the query's own weight is returned.

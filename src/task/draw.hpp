@@ -1,6 +1,7 @@
 // How tasks draw from finite sets: packed uniform tokens, alias tables, subsets and partial permutations. Every draw comes from
 // base/random.hpp, so it is a function of seed, stream and index; nothing here uses libm.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -43,11 +44,16 @@ class AliasTables {
   int64_t columns() const { return columns_; }
   // weights [columns], finite, >= 0, with a positive sum.
   void set(int64_t row, std::span<const double> weights);
-  int32_t draw(int64_t row, Random& random) const {
-    const auto product = static_cast<Wide>(random.word()) * static_cast<uint64_t>(columns_);
-    const auto column = static_cast<int32_t>(product >> 64);
-    const Entry& entry = entries_[static_cast<size_t>(row * columns_ + column)];
-    return static_cast<uint32_t>(static_cast<uint64_t>(product) >> 32) < entry.threshold ? column : entry.alias;
+  int32_t draw(int64_t row, Random& random) const { return of_word(row, random.word()); }
+  // As many draws.
+  void fill(int64_t row, Random& random, std::span<int32_t> out) const {
+    constexpr size_t most = 64;
+    uint64_t words[most];
+    for (size_t first = 0; first < out.size(); first += most) {
+      const size_t count = std::min(most, out.size() - first);
+      random.words({words, count});
+      for (size_t i = 0; i < count; ++i) out[first + i] = of_word(row, words[i]);
+    }
   }
 
  private:
@@ -55,6 +61,13 @@ class AliasTables {
     uint32_t threshold = 0;
     int32_t alias = 0;
   };
+  int32_t of_word(int64_t row, uint64_t word) const {
+    const auto product = static_cast<Wide>(word) * static_cast<uint64_t>(columns_);
+    const auto column = static_cast<int32_t>(product >> 64);
+    const Entry& entry = entries_[static_cast<size_t>(row * columns_ + column)];
+    const bool own = static_cast<uint32_t>(static_cast<uint64_t>(product) >> 32) < entry.threshold;
+    return entry.alias + (column - entry.alias) * own;  // no branch, which could not be foretold
+  }
   int64_t columns_ = 0;
   std::vector<Entry> entries_;
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 
 #include "kernels/scalar_math.hpp"
 #include "task/draw.hpp"
@@ -113,7 +114,8 @@ class InContextConvergence final : public Task {
     for (int64_t i = 0; i < count; ++i) {
       Random random(seed, purpose_of(split), static_cast<uint64_t>(first + i));
       const std::span<int32_t> row = out.row(i);
-      for (int32_t& token : row) token = table_.draw(0, random);
+      if (uniform_) uniform_->fill(random, 0, row);
+      else table_.fill(0, random, row);
       draw_function(random, normal, f);
       const std::span<double> y = out.values_of(i);
       for (size_t j = 0; j < row.size(); ++j) y[j] = f[static_cast<size_t>(row[j])];
@@ -147,6 +149,7 @@ class InContextConvergence final : public Task {
       if (!(law_.probability[k] > 0)) fail_option("feature_weights", "0 at index " + std::to_string(k), "positive everywhere");
     table_ = AliasTables(1, K);
     table_.set(0, law_.probability);
+    if (std::ranges::count(law_.probability, law_.probability[0]) == K) uniform_ = PackedUniform(K);
   }
 
   void make_moments() {
@@ -181,7 +184,7 @@ class InContextConvergence final : public Task {
 
   // f ~ N(0, Gm).
   void draw_function(Random& random, std::vector<double>& normal, std::vector<double>& f) const {
-    for (double& z : normal) z = random.normal();
+    random.normals(normal);
     if (root_.empty()) {
       f = normal;
       return;
@@ -196,6 +199,7 @@ class InContextConvergence final : public Task {
   Settings settings_;
   FeatureLaw law_;
   AliasTables table_;
+  std::optional<PackedUniform> uniform_;  // of a balanced law, in place of the table: several features a word
   std::vector<double> root_;  // Cholesky factor of Gm; empty: the identity
 };
 
