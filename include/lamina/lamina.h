@@ -108,7 +108,9 @@ LAMINA_API lamina_status lamina_catalogue_entry_init(lamina_catalogue_entry* ent
 /* For every batch b, head h, query i (shapes [batch, head, position, feature], notation of src/attention/attention.hpp):
  *   S[i,j] = scale * sum_d Q[i,d] K[j,d] + bias[i,j]  over the keys j that i sees;  P = map(S);  O[i,:] = sum_j P[i,j] V[j,:]
  *   softmax: P = exp(S - lse),  lse = log sum_j exp(S);  linear: P = S;  relu: P = max(S, 0); linear and relu are divided by
- *   nothing, by the number of visible keys, or by their row sum. A row that sees no key gives O = 0, lse = -inf, gradients 0. */
+ *   nothing, by the number of visible keys, or by their row sum. A row that sees no key gives O = 0, lse = -inf, gradients 0.
+ * Long linear attention takes time linear in the length, unless it is divided by the row sum or has a bias, a mask, a left
+ * window, or a plan with weights or scores: these round differently, all else gives the same bits. */
 enum { LAMINA_F64 = 1, LAMINA_F32 = 2 };                                         /* element; 0 means LAMINA_F64 */
 enum { LAMINA_SOFTMAX = 1, LAMINA_LINEAR = 2, LAMINA_RELU = 3 };                 /* map; 0 means LAMINA_SOFTMAX */
 enum { LAMINA_NORMALISE_DEFAULT = 0, LAMINA_NORMALISE_NONE = 1, LAMINA_NORMALISE_VISIBLE = 2, LAMINA_NORMALISE_ROW_SUM = 3 };
