@@ -208,7 +208,8 @@ LAMINA_API lamina_status lamina_attention_backward(const lamina_attention* atten
  * x_1, y_1, .., x_N, y_N, x_query (x the number of a feature, y its label) and targets are (y_query, x_query). For
  * linear_regression it is the same, each x as its d numbers, and targets are (y_query, y_query). For mesa_optimisation
  * a prompt is Re, Im of each coordinate of x_1 .. x_T, and targets are 0, for the sequence is its own target. For next_token a
- * prompt is a sentence of tokens in 0..vocabulary-1 and targets are (next token, optimal token). */
+ * prompt is a sentence of tokens in 0..vocabulary-1 and targets are (next token, optimal token). For causal_structure tokens are in
+ * 0..vocabulary-1 and targets [count, vocabulary] are the law of what follows. */
 typedef struct lamina_task lamina_task;
 
 enum { LAMINA_SPLIT_TRAIN = 0, LAMINA_SPLIT_TEST = 1, LAMINA_SPLIT_UNSEEN = 2 /* answers that never occur in training */ };

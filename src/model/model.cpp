@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 
+#include "model/causal_model.hpp"
 #include "model/decoder_model.hpp"
 #include "model/dense_model.hpp"
 #include "model/feature_model.hpp"
@@ -26,8 +27,8 @@ constexpr std::array rows{
               "Where free parameters start, and at which construction the held ones stay; zero and gaussian hold the recommended "
               "construction (variants uv_free and original: gaussian, unless set). identity is for linear_regression."},
     OptionRow{"initial_scale", OptionKind::number, "0", -1e6, 1e6, "",
-              "Standard deviation of gaussian entries (0 means 0.05), lambda at the start of a construction, sigma of linear_regression, or a of"
-              " mesa_optimisation."},
+              "Standard deviation of gaussian entries (0 means 0.05), lambda at the start of a construction, sigma of linear_regression, a of "
+              "mesa_optimisation, or beta_0 of causal_structure."},
     OptionRow{"value_scale", OptionKind::number, "1", -1e6, 1e6, "", "s, the factor of V in the constructions, at the start; b of mesa_optimisation."},
     OptionRow{"train_value_scale", OptionKind::word, "auto", 0, 0, "auto|yes|no",
               "Whether s is learnt; auto: in variant full with softmax attention, whose loss else stays above the Bayes risk."},
@@ -59,6 +60,7 @@ constexpr struct {
     {recall_task, make_recall_model},
     {feature_task, make_feature_model},
     {next_token_task, make_decoder_model},
+    {causal_task, make_causal_model},
     {regression_task, make_regression_model},
     {rotation_task, make_rotation_model},
 };

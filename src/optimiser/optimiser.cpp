@@ -15,7 +15,8 @@ class Descent final : public Optimiser {
  public:
   explicit Descent(double step_size) : step_size_(step_size) {}
   bool step(std::span<double> x, std::span<const double> gradient) override {
-    for (size_t i = 0; i < x.size(); ++i) x[i] -= step_size_ * gradient[i];
+    const double rate = rate_ * step_size_;
+    for (size_t i = 0; i < x.size(); ++i) x[i] -= rate * gradient[i];
     return true;
   }
 
@@ -60,9 +61,9 @@ class NormalisedDescent final : public Optimiser {
     const double norm = norm_of(gradient, norm_);
     if (!(norm >= vanished)) return false;
     if (norm_ == Norm::sign) {
-      for (size_t i = 0; i < x.size(); ++i) x[i] -= step_size_ * ((gradient[i] > 0) - (gradient[i] < 0));
+      for (size_t i = 0; i < x.size(); ++i) x[i] -= rate_ * step_size_ * ((gradient[i] > 0) - (gradient[i] < 0));
     } else {
-      const double rate = step_size_ / norm;
+      const double rate = rate_ * step_size_ / norm;
       for (size_t i = 0; i < x.size(); ++i) x[i] -= rate * gradient[i];
     }
     return true;

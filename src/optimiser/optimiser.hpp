@@ -21,6 +21,11 @@ class Optimiser {
   // What must be kept to continue with the same bits, in one vector; empty for methods without memory.
   virtual std::vector<double> state() const { return {}; }
   virtual void set_state(std::span<const double>) {}
+  // Factor of the step size of gd, sgd and ngd from here on.
+  void set_rate(double rate) { rate_ = rate; }
+
+ protected:
+  double rate_ = 1;
 };
 
 // The l2 norm, in one order of summation whatever the machine; squares neither underflow nor overflow.

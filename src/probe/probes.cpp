@@ -221,7 +221,7 @@ constexpr std::array rows{
 std::span<const ProbeRow> probe_registry() {
   static const auto all = [] {
     std::vector<ProbeRow> joined(rows.begin(), rows.end());
-    for (const auto more : {feature_probes(), next_token_probes(), regression_probes(), rotation_probes()}) joined.insert(joined.end(), more.begin(), more.end());
+    for (const auto more : {feature_probes(), next_token_probes(), regression_probes(), rotation_probes(), causal_probes()}) joined.insert(joined.end(), more.begin(), more.end());
     return joined;
   }();
   return all;

@@ -1,8 +1,12 @@
-// Packed uniform tokens, alias tables, subsets, partial permutations.
+// Packed uniform tokens, alias tables, subsets, partial permutations, Dirichlet laws.
 #include "task/draw.hpp"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <utility>
+
+#include "kernels/scalar_math.hpp"
 
 namespace lamina {
 
@@ -91,6 +95,33 @@ void PartialShuffle::draw(Random& random, int64_t first, std::span<int32_t> out)
     out[i] = elements_[i];
   }
   for (size_t i = out.size(); i-- > 0;) std::swap(elements_[i], elements_[static_cast<size_t>(swaps_[i])]);
+}
+
+namespace {
+
+// The log of a Gamma(shape, 1) variable, shape >= 1, by rejection: Marsaglia and Tsang, "A simple method for generating gamma
+// variables", ACM Transactions on Mathematical Software 26 (2000), 363-372.
+double draw_log_gamma(Random& random, double shape) {
+  const double d = shape - 1.0 / 3, c = 1 / std::sqrt(9 * d);
+  for (;;) {
+    const double x = random.normal(), root = 1 + c * x;
+    if (root <= 0) continue;
+    const double log_v = 3 * kernels::log(root), v = root * root * root;
+    if (kernels::log(1 - random.uniform()) < 0.5 * x * x + d - d * v + d * log_v) return kernels::log(d) + log_v;
+  }
+}
+
+}  // namespace
+
+void draw_dirichlet(Random& random, double concentration, std::span<double> out) {
+  // Gamma(a) is Gamma(a + 1) U^(1/a); logs, since U^(1/a) may underflow.
+  double most = -std::numeric_limits<double>::infinity(), sum = 0;
+  for (double& g : out) {
+    g = draw_log_gamma(random, concentration + 1) + kernels::log(1 - random.uniform()) / concentration;
+    most = std::max(most, g);
+  }
+  for (double& g : out) g = kernels::exp(std::max(g - most, -700.0)), sum += g;
+  for (double& g : out) g /= sum;
 }
 
 }  // namespace lamina

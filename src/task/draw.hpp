@@ -1,4 +1,4 @@
-// How tasks draw from finite sets: packed uniform tokens, alias tables, subsets and partial permutations. Every draw comes from
+// How tasks draw from finite sets: packed uniform tokens, alias tables, subsets, partial permutations, Dirichlet laws. Every draw comes from
 // base/random.hpp, so it is a function of seed, stream and index; nothing here uses libm.
 #pragma once
 #include <algorithm>
@@ -87,5 +87,9 @@ class PartialShuffle {
   std::vector<int32_t> elements_;
   std::vector<int64_t> swaps_;
 };
+
+// A law drawn from Dirichlet(concentration, .., concentration), concentration >= 0.05: gamma variables over their sum, by exact
+// rejection on as many words as it takes. Entries below e^-700 of the largest are that: at 0.05 one in 10^15.
+void draw_dirichlet(Random& random, double concentration, std::span<double> out);
 
 }  // namespace lamina

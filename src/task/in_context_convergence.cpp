@@ -43,7 +43,7 @@ constexpr OptionDefault default_rows[] = {
 
 constexpr const char* without[] = {"variant", "feed_forward", "initialisation", "initial_scale", "value_scale", "train_value_scale",
                                    "train_noise_logit", "suppression", "embedding", "precision", "estimate_noise", "evaluation_samples",
-                                   "stage_one_steps"};
+                                   "stage_one_steps", "stage_one_step_size"};
 
 // Lower triangle L of Gm = L L^T by rows; rows of a direction without variance are 0.
 std::vector<double> cholesky(const std::vector<double>& moments, int64_t K) {

@@ -31,7 +31,8 @@ constexpr OptionDefault default_rows[] = {
 };
 
 constexpr const char* without[] = {"attention", "feed_forward", "value_scale", "train_value_scale", "train_noise_logit",
-                                   "suppression", "embedding", "precision", "estimate_noise", "evaluation_samples"};
+                                   "suppression", "embedding", "precision", "estimate_noise", "evaluation_samples",
+                                   "stage_one_steps", "stage_one_step_size"};
 
 // x_1, y_1, .., x_N, y_N, x_query as one row of numbers; targets (y_query, <w, x_query>), which are equal, for labels have no noise.
 class RegressionForm final : public PromptForm {

@@ -4,7 +4,8 @@
 namespace lamina {
 
 std::span<const TaskRow> task_registry() {
-  static const TaskRow rows[] = {in_context_recall_row, in_context_convergence_row, linear_regression_row, mesa_optimisation_row, text_recall_row, next_token_row};
+  static const TaskRow rows[] = {in_context_recall_row, in_context_convergence_row, linear_regression_row, mesa_optimisation_row,
+                                 text_recall_row,       next_token_row,             causal_structure_row};
   return rows;
 }
 

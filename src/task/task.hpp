@@ -102,9 +102,18 @@ struct RotationLaw {
   double scale = 1;  // of x_1: real N(0, scale^2 I), +-scale on one random coordinate, scale on all
 };
 
+// What they need to know of a task whose sequences follow a transition matrix of their own along a graph of parents. A prompt's
+// values are the row of its last token, the query: the law of what follows.
+struct CausalLaw {
+  int64_t vocabulary = 0, length = 0;  // S; T, the query included
+  std::vector<int32_t> parent;         // of positions 0..T-2, each before its child; -1: a root
+  double concentration = 0;            // alpha of the Dirichlet rows
+  double smoothing = 0;                // epsilon of the loss -sum_y pi_y log(f_y + epsilon)
+};
+
 // Which law a task has; bits, so that what serves several kinds can say so.
-enum TaskKind : unsigned { recall_task = 1, feature_task = 2, next_token_task = 4, regression_task = 8, rotation_task = 16 };
-inline constexpr int task_kinds = 5;
+enum TaskKind : unsigned { recall_task = 1, feature_task = 2, next_token_task = 4, regression_task = 8, rotation_task = 16, causal_task = 32 };
+inline constexpr int task_kinds = 6;
 
 // How prompts of a kind cross to a host, in doubles: prompts [count, length, width], targets [count, target_width].
 struct PromptShape {
@@ -137,6 +146,7 @@ class Task {
   virtual const NextTokenLaw* next_token() const { return nullptr; }
   virtual const RegressionLaw* regression() const { return nullptr; }
   virtual const RotationLaw* rotation() const { return nullptr; }
+  virtual const CausalLaw* causal() const { return nullptr; }
   virtual TaskKind kind() const { return recall_task; }
   // The law of a recall task; throws LAMINA_E_UNSUPPORTED for another.
   const RecallLaw& law() const;
@@ -170,7 +180,7 @@ struct TaskRow {
   std::shared_ptr<const Task> (*create)(const Settings& settings);
 };
 
-inline constexpr const char* without_stages[] = {"stage_one_steps"};  // of a task that is trained in one
+inline constexpr const char* without_stages[] = {"stage_one_steps", "stage_one_step_size"};  // of a task that is trained in one
 
 std::span<const TaskRow> task_registry();
 // Throws with the known names if there is none.

@@ -22,6 +22,8 @@ class Objective {
   virtual Loss loss_and_gradient(const Model& model, int64_t step, double* gradient, bool with_excess) = 0;
   // The l2 norm of the gradient by all parameters, from that by the variables.
   virtual double norm(std::span<const double> gradient) { return l2_norm(gradient); }
+  // Factor of the step size for that update.
+  virtual double rate(int64_t) const { return 1; }
   // Metrics over what the objective reads at `step`.
   virtual Metrics measure(const Model& model, int64_t step) = 0;
 };

@@ -12,6 +12,8 @@ class Staged final : public Objective {
  public:
   Staged(const Task& task, const Model& model, const Settings& settings, const Team& team, std::unique_ptr<Objective> samples)
       : team_(team), first_steps_(settings.integer("stage_one_steps")), samples_(std::move(samples)) {
+    const double first = settings.number("stage_one_step_size");
+    if (first != 0) first_rate_ = first / settings.number("step_size");
     Prompts prompts;
     std::vector<double> weights;
     if (task.first_stage(prompts, weights)) first_ = model.compile(prompts, weights, team_);
@@ -32,6 +34,8 @@ class Staged final : public Objective {
     return loss;
   }
 
+  double rate(int64_t step) const override { return step < first_steps_ ? first_rate_ : 1; }
+
   // Of the samples in both stages.
   Metrics measure(const Model& model, int64_t step) override { return samples_->measure(model, step); }
 
@@ -40,6 +44,7 @@ class Staged final : public Objective {
  private:
   const Team& team_;
   int64_t first_steps_;
+  double first_rate_ = 1;
   std::unique_ptr<CompiledPrompts> first_;
   std::unique_ptr<Objective> samples_;
 };

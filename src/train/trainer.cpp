@@ -34,6 +34,7 @@ constexpr std::array rows{
     OptionRow{"steps", OptionKind::integer, "400", 0, most, "", "Updates in all."},
     OptionRow{"stage_one_steps", OptionKind::integer, "0", 0, most, "",
               "Of these, updates of the first stage; the rest are of the second."},
+    OptionRow{"stage_one_step_size", OptionKind::number, "0", 0, 1e6, "", "eta of the first stage; 0: the same as of the second."},
     OptionRow{"record_every", OptionKind::integer, "1", 1, most, "", "A row of the trajectory every so many steps, and at the last."},
     OptionRow{"record_per_decade", OptionKind::integer, "0", 0, 1000, "",
               "m > 0: rows at the steps 10^(j/m), j = 0, 1, 2, ..., each rounded to the nearest integer, at step 0 and at the last; "
@@ -250,6 +251,7 @@ lamina_status Trainer::run(int64_t steps, bool settled) {
     if (stop_rules_.out_of_time(seconds_)) return LAMINA_TIME_LIMIT;
     bool moved = false;
     try {
+      optimiser_->set_rate(objective_->rate(step_));
       moved = optimiser_->step(objective_->variables(*model_), gradient_);
     } catch (const Stopped&) {
       continue;

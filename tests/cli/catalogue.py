@@ -3,7 +3,8 @@ import re
 
 from command import check, lamina
 
-TASKS = ["in_context_recall", "in_context_convergence", "linear_regression", "mesa_optimisation", "text_recall", "next_token"]
+TASKS = ["in_context_recall", "in_context_convergence", "linear_regression", "mesa_optimisation", "text_recall", "next_token",
+         "causal_structure"]
 KEYS = """vocabulary triggers outputs prompt_length noise occurrences dimension sampler unseen_outputs feed_forward initial_scale
     attention variant initialisation data samples batch optimiser normalisation step_size steps seed precision threads isa
     record_every""".split()

@@ -1,0 +1,97 @@
+// Probes of causal structure: what A1 knows of the graph, what A2 is, losses beside the posterior mean's.
+#include <algorithm>
+#include <array>
+#include <limits>
+
+#include "probe/probe.hpp"
+
+namespace lamina {
+namespace {
+
+bool always(const Model&, const Task&, const Settings&) { return true; }
+
+// softmax(A1) at the parents, and whether A1 is largest there. Roots have none and are left out.
+void parents(const ProbeState& state, std::vector<double>& row) {
+  const CausalLaw& law = *state.task.causal();
+  double found = 0, sum = 0, least = std::numeric_limits<double>::infinity(), nodes = 0;
+  std::vector<double> P(static_cast<size_t>(law.length));
+  for (size_t i = 0; i < law.parent.size(); ++i) {
+    if (law.parent[i] < 0) continue;
+    const double* A = &state.model.parameters()[i * static_cast<size_t>(law.length)];
+    const auto n = static_cast<int64_t>(i) + 1;
+    const double most = *std::max_element(A, A + n);
+    for (int64_t j = 0; j < n; ++j) P[static_cast<size_t>(j)] = A[j] - most;
+    state.model.isa().f64->exp(n, P.data(), P.data());
+    double z = 0;
+    for (int64_t j = 0; j < n; ++j) z += P[static_cast<size_t>(j)];
+    const double weight = P[static_cast<size_t>(law.parent[i])] / z;
+    found += std::count(A, A + n, most) == 1 && A[law.parent[i]] == most;
+    sum += weight, least = std::min(least, weight), nodes += 1;
+  }
+  row.insert(row.end(), {found / nodes, sum / nodes, least});
+}
+
+bool has_parents(const Model&, const Task& task, const Settings&) {
+  return std::ranges::any_of(task.causal()->parent, [](int32_t parent) { return parent >= 0; });
+}
+
+void token_matrix(const ProbeState& state, std::vector<double>& row) {
+  const CausalLaw& law = *state.task.causal();
+  const auto S = static_cast<size_t>(law.vocabulary), T = static_cast<size_t>(law.length);
+  double diagonal = 0, others = 0, least = std::numeric_limits<double>::infinity(), most = -least;
+  for (size_t s = 0; s < S; ++s)
+    for (size_t t = 0; t < S; ++t) {
+      const double entry = state.model.parameters()[T * T + s * S + t];
+      if (s != t) others += entry;
+      else diagonal += entry, least = std::min(least, entry), most = std::max(most, entry);
+    }
+  const auto n = static_cast<double>(S);
+  row.insert(row.end(), {diagonal / n, least, most, others / (n * (n - 1))});
+}
+
+void masses(const ProbeState& state, std::vector<double>& row) {
+  const Metrics& m = state.metrics(Split::train);
+  row.insert(row.end(), {m.mass_answer, m.loss.loss - m.loss.excess});
+}
+
+void fresh(const ProbeState& state, std::vector<double>& row) {
+  const Metrics& m = state.metrics(Split::test);
+  row.insert(row.end(), {m.loss.loss, m.loss.excess, m.accuracy});
+}
+
+constexpr std::array rows{
+    ProbeRow{"parents", causal_task, "What A1 knows of the graph, over the positions that have a parent.",
+             [](const Model&, const Task&) {
+               return std::vector<Column>{{"parents_found", "fraction whose largest entry of A1 is the parent's"},
+                                          {"parent_attention", "mean of softmax(A1) at the parent"},
+                                          {"parent_attention_least", "the least of them"}};
+             },
+             parents, has_parents, true},
+    ProbeRow{"token_matrix", causal_task, "A2, which compares the query with the attended token.",
+             [](const Model&, const Task&) {
+               return std::vector<Column>{{"diagonal", "mean of the diagonal of A2"},
+                                          {"diagonal_least", "its least entry"},
+                                          {"diagonal_most", "its largest entry"},
+                                          {"off_diagonal", "mean of the other entries"}};
+             },
+             token_matrix, always, true},
+    ProbeRow{"children", causal_task, "Attention on the right positions, and what the best estimate from them loses.",
+             [](const Model&, const Task&) {
+               return std::vector<Column>{{"mass_children", "mean attention on children of the query's copies"},
+                                          {"posterior_loss", "loss of the posterior mean from their counts"}};
+             },
+             masses, always, true},
+    ProbeRow{"new_sequences", causal_task, "New sequences of the same law.",
+             [](const Model&, const Task&) {
+               return std::vector<Column>{{"new_loss", "loss on new sequences"},
+                                          {"new_excess", "that minus the loss of the posterior mean"},
+                                          {"new_accuracy", "fraction whose largest prediction is the likeliest token"}};
+             },
+             fresh, always, true},
+};
+
+}  // namespace
+
+std::span<const ProbeRow> causal_probes() { return rows; }
+
+}  // namespace lamina
