@@ -41,6 +41,7 @@ struct ProbeRow {
 };
 
 std::span<const ProbeRow> probe_registry();
+std::span<const ProbeRow> prediction_probes();  // predicted.cpp
 std::span<const ProbeRow> causal_probes();      // causal_probes.cpp
 std::span<const ProbeRow> feature_probes();     // feature_probes.cpp
 std::span<const ProbeRow> next_token_probes();  // next_token_probes.cpp

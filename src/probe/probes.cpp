@@ -1,13 +1,8 @@
 // The registry of probes: each is a name, columns with definitions, and a few lines that fill them.
 #include <array>
-#include <cmath>
 #include <limits>
 
 #include "probe/probe.hpp"
-#include "theory/feature_forms.hpp"
-#include "theory/recall_forms.hpp"
-#include "theory/regression_population.hpp"
-#include "theory/rotation_population.hpp"
 
 namespace lamina {
 namespace {
@@ -25,54 +20,6 @@ std::span<const double> values_of(const Model& model, const char* tensor) {
   for (const TensorInfo& t : model.tensors())
     if (t.name == tensor) return {model.parameters().data() + t.offset, static_cast<size_t>(t.count)};
   return {};
-}
-
-// ---- predicted ----
-
-// The closed form holds from lambda = 0 under normalised descent on the law or a sample of it, for uniform triggers.
-bool is_predicted(const Model& model, const Task& task, const Settings& training) {
-  const Settings& m = model.settings();
-  if (task.features())
-    return m.is("attention", "softmax") && (training.is("optimiser", "gd") || training.is("optimiser", "sgd") || training.is("optimiser", "flow")) &&
-           has_prediction(*task.features());
-  if (const RegressionLaw* law = task.regression())
-    return m.is("variant", "full") && m.is("initialisation", "identity") && is_isotropic(*law) &&
-           (training.is("optimiser", "flow") || training.is("optimiser", "gd") || training.is("optimiser", "sgd"));
-  if (task.rotation())
-    return m.is("variant", "full") && training.is("optimiser", "flow") && m.number("initial_scale") == m.number("value_scale") &&
-           m.number("initial_scale") != 0;
-  const RecallLaw& law = task.law();
-  if (!m.is("variant", "full") || m.is("attention", "softmax") || !training.is("optimiser", "ngd")) return false;
-  if (m.number("initial_scale") != 0 || m.number("suppression") != 0 || m.number("value_scale") != 1) return false;
-  if (m.is("train_value_scale", "yes") || m.is("train_noise_logit", "yes")) return false;
-  if (law.noise > 0 && !m.is("feed_forward", "query_and_attention")) return false;
-  if ((law.sampler != RecallLaw::Sampler::s1 && law.sampler != RecallLaw::Sampler::s3) || m.is("initialisation", "gaussian")) return false;
-  if (law.noise > 0 && (m.is("initialisation", "c0") || m.is("initialisation", "c1") || m.is("initialisation", "n2"))) return false;
-  for (double p : law.trigger_law)
-    if (std::abs(p * static_cast<double>(law.trigger_law.size()) - 1) > 1e-12) return false;
-  return true;
-}
-
-void predicted(const ProbeState& state, std::vector<double>& row) {
-  if (const FeatureLaw* law = state.task.features()) {
-    row.push_back(predicted_excess(*law, state.training.number("step_size") * static_cast<double>(state.step)));
-    return;
-  }
-  if (const RegressionLaw* law = state.task.regression()) {
-    const double given = state.model.settings().number("initial_scale"), scale = given != 0 ? given : law->small_scale();
-    row.push_back(isotropic_excess(*law, scale * scale / std::sqrt(static_cast<double>(law->dimension)),
-                                   state.training.number("step_size") * static_cast<double>(state.step)));
-    return;
-  }
-  if (const RotationLaw* law = state.task.rotation()) {
-    const RotationPopulation form(*law);
-    const double start = state.model.settings().number("initial_scale");
-    row.push_back(form.excess(form.flow(start * start, state.training.number("step_size") * static_cast<double>(state.step))));
-    return;
-  }
-  const double lambda = lambda_after(state.task.law(), state.training.number("step_size"), static_cast<double>(state.step),
-                                     state.training.text("normalisation"));
-  row.push_back(population_excess(state.task.law(), lambda));
 }
 
 // ---- parameters ----
@@ -158,14 +105,6 @@ bool has_test(const Model&, const Task& task, const Settings&) { return task.law
 bool has_unseen(const Model&, const Task& task, const Settings&) { return task.law().length > 0 && task.has(Split::unseen); }
 
 constexpr std::array rows{
-    ProbeRow{"predicted", recall_task | feature_task | regression_task | rotation_task, "The excess that the closed form predicts for this step.",
-             [](const Model&, const Task& task) {
-               return columns_of(Column{"predicted", task.features() ? feature_prediction(*task.features())
-                                                   : task.regression() ? "the logistic course of gradient flow for an isotropic covariance"
-                                                   : task.rotation() ? "the logistic course of a b under gradient flow from a = b"
-                                                                     : "population excess at lambda = eta t / sqrt|Q| (l2), eta t / |Q| (l1), eta t (sign)"});
-             },
-             predicted, is_predicted, true},
     ProbeRow{"lambda", recall_task, "Each lambda.", lambda_columns, lambdas, has_lambda, true},
     ProbeRow{"scale", recall_task, "The value scale s and the noise logit l.",
              [](const Model&, const Task&) {
@@ -220,8 +159,10 @@ constexpr std::array rows{
 
 std::span<const ProbeRow> probe_registry() {
   static const auto all = [] {
-    std::vector<ProbeRow> joined(rows.begin(), rows.end());
-    for (const auto more : {feature_probes(), next_token_probes(), regression_probes(), rotation_probes(), causal_probes()}) joined.insert(joined.end(), more.begin(), more.end());
+    std::vector<ProbeRow> joined;
+    for (const auto more : {prediction_probes(), std::span<const ProbeRow>(rows), feature_probes(), next_token_probes(), regression_probes(),
+                            rotation_probes(), causal_probes()})
+      joined.insert(joined.end(), more.begin(), more.end());
     return joined;
   }();
   return all;

@@ -26,7 +26,8 @@ constexpr OptionDefault default_rows[] = {
 };
 
 constexpr const char* without[] = {"attention", "feed_forward", "initialisation", "train_value_scale", "train_noise_logit",
-                                   "suppression", "embedding", "precision", "estimate_noise", "evaluation_samples"};
+                                   "suppression", "embedding", "precision", "estimate_noise", "evaluation_samples",
+                                   "stage_one_steps", "stage_one_step_size"};
 
 // Each vector as Re, Im of its coordinates; the sequence is its own target, so targets are 0.
 class SequenceForm final : public PromptForm {

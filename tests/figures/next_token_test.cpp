@@ -30,10 +30,11 @@ TEST(N1, LossLawOfTheFirstStage) {
   EXPECT_NEAR(collocation_loss(50, 1, 200) / 1.9133e-11, 1, 1e-4);
   for (const auto& [V, eta, steps] : {std::tuple(10, 1.0, 50), std::tuple(50, 1.0, 200), std::tuple(12, 0.3, 400), std::tuple(200, 2.0, 100)}) {
     const Experiment run = next_token("vocabulary=" + std::to_string(V) + " step_size=" + std::to_string(eta) + " steps=" + std::to_string(steps) +
-                                      " stage_one_steps=1000 samples=1 probes=directions");
+                                      " stage_one_steps=1000 samples=1 probes=directions,predicted");
     for (int t = 0; t <= steps; ++t) {
       EXPECT_NEAR(run.at(t, "loss") / collocation_loss(V, eta, t), 1, 1e-11 * (1 + t)) << V << " at " << t;
       EXPECT_EQ(run.at(t, "loss"), run.at(t, "excess"));
+      EXPECT_EQ(run.at(t, "predicted"), collocation_loss(V, eta, t));
       if (t == 0) continue;
       EXPECT_NEAR(run.at(t, "ov_cosine"), 1, 1e-12) << V << " at " << t;
     }
