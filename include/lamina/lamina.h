@@ -218,8 +218,8 @@ typedef struct lamina_task_shape {
   uint32_t struct_size;
   int32_t reserved;
   int64_t length, width, target_width; /* length -1: infinite prompts, which cannot be sampled */
-  int64_t vocabulary;  /* tokens 0..vocabulary-1, and vocabulary itself for tau; 0 for tasks without tokens */
-  int64_t outputs;     /* logits a model of this task has */
+  int64_t vocabulary;  /* tokens 0..vocabulary-1, and vocabulary itself for tau where outputs is one more; 0: prompts of numbers */
+  int64_t outputs;     /* logits a model of this task has: vocabulary + 1 where there is tau, vocabulary where not; or values */
 } lamina_task_shape;
 
 typedef struct lamina_task_arrays {

@@ -55,7 +55,7 @@ TEST(CausalStructure, Graphs) {
   const auto given = causal({{"graph", "given"}, {"vocabulary", 3.0}});
   EXPECT_EQ(given->causal()->parent, (std::vector<int32_t>{-1, 0, 0, 1, 2}));
   EXPECT_EQ(given->positions(), 6);
-  const auto& random = causal({{"graph", "random"}, {"prompt_length", 400.0}})->causal()->parent;
+  const std::vector<int32_t> random = causal({{"graph", "random"}, {"prompt_length", 400.0}})->causal()->parent;
   int64_t roots = 0;
   for (size_t i = 0; i < random.size(); ++i) {
     EXPECT_GE(random[i], -1);

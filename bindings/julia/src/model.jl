@@ -130,7 +130,7 @@ end
 """
 function loss_gradient(model::Model, prompts, targets)
     columns = prompt_columns(model.task, prompts)
-    pairs, loss, gradient = target_pairs(targets, size(columns, 2)), Ref{Float64}(0), parameter_vector(model)
+    pairs, loss, gradient = target_pairs(targets, size(columns, 2), model.task.target_width), Ref{Float64}(0), parameter_vector(model)
     @call lamina_model_loss_gradient(model::Ptr{Cvoid}, columns::Ptr{Float64}, pairs::Ptr{Float64}, size(columns, 2)::Int64,
                                      size(columns, 1)::Int64, loss::Ptr{Float64}, gradient::Ptr{Float64})
     return (loss = loss[], gradient = named_arrays(gradient, tensors(model)))

@@ -29,19 +29,22 @@ struct Task
     length::Union{Int,Nothing}
     vocabulary::Int
     outputs::Int
+    target_width::Int
     failures::Vector{Any}  # of a sampler, until the call in which it threw ends
     function Task(handle::Handle, failures = Any[])
         shape = blank(TaskShape)
         @call lamina_task_get_shape(handle::Ptr{Cvoid}, shape::Ref{TaskShape})
         name = unsafe_string(@call lamina_task_name(handle::Ptr{Cvoid})::Cstring)
-        return new(handle, name, shape.length < 0 ? nothing : Int(shape.length), shape.vocabulary, shape.outputs, failures)
+        return new(handle, name, shape.length < 0 ? nothing : Int(shape.length), shape.vocabulary, shape.outputs, shape.target_width,
+                   failures)
     end
 end
 
 Base.cconvert(::Type{Ptr{Cvoid}}, task::Task) = task.handle
 Base.show(io::IO, task::Task) = print(io, "Lamina.Task ", task.name, ": prompts of ",
                                       something(task.length, "infinitely many"),
-                                      task.vocabulary == 0 ? " numbers" : " tokens out of $(task.vocabulary) and tau")
+                                      task.vocabulary == 0 ? " numbers" : " tokens out of $(task.vocabulary)",
+                                      task.outputs > task.vocabulary > 0 ? " and tau" : "")
 
 task_of_name(name, options) = Task(create(:lamina_task_free) do out
     ccall(symbol(:lamina_task_create), Int32, (Cstring, Ptr{Cvoid}, Ptr{Ptr{Cvoid}}), name, options, out)
@@ -98,11 +101,11 @@ function Task(sampler::Function; length::Integer, vocabulary::Integer, noise::Re
     return Task(handle, state.failures)
 end
 
-# (2, count) doubles from (2, count), or from a vector where label and answer are the same.
-function target_pairs(targets, count)
-    targets isa AbstractVector && (targets = permutedims([targets targets]))
-    size(targets) == (2, count) ||
-        throw(DimensionMismatch("targets have size $(size(targets)), must be (2, $count) or ($count,)"))
+# (width, count) doubles from (width, count), or of width 2 from a vector where label and answer are the same.
+function target_pairs(targets, count, width = 2)
+    targets isa AbstractVector && width == 2 && (targets = permutedims([targets targets]))
+    size(targets) == (width, count) ||
+        throw(DimensionMismatch("targets have size $(size(targets)), must be ($width, $count)$(width == 2 ? " or ($count,)" : "")"))
     return Matrix{Float64}(targets)
 end
 
@@ -124,14 +127,14 @@ end
     sample(task, count; split = :train, seed = 1, first = 0, options...)
 
 Prompts number first..first+count-1 of `split` (:train, :test, :unseen), each a function of (seed, split, its number) alone:
-`(prompts = (length, count), targets = (2, count))`, tokens; the targets are the label that is scored and the answer that the
+`(prompts = (length, count), targets = (2, count))`, tokens (of causal_structure the law of what follows); the targets are the label that is scored and the answer that the
 context identifies. `options` are those of a task given by name.
 """
 function sample(task::Union{AbstractString,Symbol,Task}, count::Integer; split = :train, seed::Integer = 1, first::Integer = 0,
                 options...)
     law = task isa Task ? as_task(task, options, nothing) : Task(task; options...)
     law.length === nothing && throw(ArgumentError("task $(law.name) has infinite prompts, which cannot be sampled"))
-    prompts, targets = Matrix{Float64}(undef, law.length, max(count, 0)), Matrix{Float64}(undef, 2, max(count, 0))
+    prompts, targets = Matrix{Float64}(undef, law.length, max(count, 0)), Matrix{Float64}(undef, law.target_width, max(count, 0))
     number = choice("split", split, SPLITS)
     status = hosting(law.failures) do
         ccall(symbol(:lamina_task_sample), Int32, (Ptr{Cvoid}, Int32, UInt64, Int64, Int64, Ptr{Float64}, Ptr{Float64}), law,
@@ -139,13 +142,14 @@ function sample(task::Union{AbstractString,Symbol,Task}, count::Integer; split =
     end
     status == 0 || throw(failure(status))
     law.vocabulary == 0 && return (prompts = prompts, targets = targets)  # features and labels, not tokens
+    law.target_width == 2 || return (prompts = Matrix{Int}(prompts), targets = targets)  # a law, not tokens
     return (prompts = Matrix{Int}(prompts), targets = Matrix{Int}(targets))
 end
 
-"    tokens(task)\n\nThe text of every token, that of token `t` at `t + 1`; tau is the last."
+"    tokens(task)\n\nThe text of every token, that of token `t` at `t + 1`; where there is tau, it is the last."
 function tokens(task::Task)
     out = Ref{Ptr{UInt8}}(C_NULL)
-    return map(0:task.vocabulary) do token
+    return map(0:task.outputs-1) do token
         @call lamina_task_token(task::Ptr{Cvoid}, token::Int64, out::Ptr{Ptr{UInt8}})
         unsafe_string(out[])
     end

@@ -32,3 +32,12 @@ weighted = Lamina.Task(; vocabulary = 20, triggers = 3, outputs = 5, prompt_leng
 @test throws_saying(() -> Lamina.sample(task, -1), Lamina.Error, "count is -1")
 @test throws_saying(() -> Lamina.Task(steps = 3), ArgumentError, "steps is an option of the trainer")
 @test throws_saying(() -> Lamina.train(task; noise = 0.2), ArgumentError, "noise is an option of the task, which is made already")
+
+# Targets that are laws, tokens without tau.
+causal = Lamina.Task("causal_structure"; vocabulary = 4, prompt_length = 6)
+sequences, laws = Lamina.sample(causal, 20)
+@test size(laws) == (4, 20) && all(abs.(sum(laws; dims = 1) .- 1) .< 1e-14) && maximum(sequences) < 4
+@test Lamina.tokens(causal) == ["s0", "s1", "s2", "s3"]
+@test sprint(show, causal) == "Lamina.Task causal_structure: prompts of 6 tokens out of 4"
+@test size(Lamina.loss_gradient(Lamina.Model(causal), sequences, laws).gradient.A1) == (6, 6)
+@test_throws DimensionMismatch Lamina.loss_gradient(Lamina.Model(causal), sequences, laws[1:2, :])

@@ -138,7 +138,7 @@ class Model(Handle):
     def loss_gradient(self, prompts: ArrayLike, targets: ArrayLike) -> Tuple[float, Dict[str, Array]]:
         """Mean cross-entropy in nats, and its gradient by parameter (zero for those that are held)."""
         rows = as_prompts(prompts, self.task)
-        pairs = as_targets(targets, rows.shape[0])
+        pairs = as_targets(targets, rows.shape[0], self.task.target_width)
         loss, gradient = ctypes.c_double(), self._vector()
         finish(library.lamina_model_loss_gradient(self, rows.ctypes.data, pairs.ctypes.data, *rows.shape,
                                                   ctypes.byref(loss), gradient.ctypes.data), self.task._failures)

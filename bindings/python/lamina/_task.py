@@ -54,6 +54,7 @@ class Task(Handle):
         self.length: Optional[int] = shape.length if shape.length >= 0 else None  # None: infinite
         self.vocabulary: int = shape.vocabulary
         self.outputs: int = shape.outputs
+        self.target_width: int = shape.target_width
 
     @classmethod
     def _from_pointer(cls, pointer: ctypes.c_void_p, alive: Tuple[Any, ...] = (),
@@ -103,7 +104,7 @@ class Task(Handle):
         """Prompts first..first+count-1 of `split` ("train", "test", "unseen"); each depends on (seed, split, number) alone."""
         if self.length is None:
             raise ValueError(f"task {self.name} has infinite prompts, which cannot be sampled")
-        prompts, targets = np.empty((max(count, 0), self.length)), np.empty((max(count, 0), 2))
+        prompts, targets = np.empty((max(count, 0), self.length)), np.empty((max(count, 0), self.target_width))
         with Deferred() as interrupt:
             status = library.lamina_task_sample(self, choice("split", split, _abi.SPLITS), seed, first, count,
                                                 prompts.ctypes.data, targets.ctypes.data)
@@ -112,6 +113,8 @@ class Task(Handle):
         finish(status, self._failures)
         if self.vocabulary == 0:  # prompts of features and labels, not of tokens
             return Sample(prompts, targets)
+        if self.target_width != 2:  # a law, not tokens
+            return Sample(prompts.astype(np.int64), targets)
         return Sample(prompts.astype(np.int64), targets.astype(np.int64))
 
     @property
@@ -121,11 +124,11 @@ class Task(Handle):
 
     @property
     def tokens(self) -> Tuple[str, ...]:
-        """The text of every token, tau the last."""
+        """The text of every token; where there is tau, it is the last."""
         if self._texts is None:
             out = ctypes.c_char_p()
             texts = []
-            for token in range(self.vocabulary + 1):
+            for token in range(self.outputs):
                 check(library.lamina_task_token(self, token, ctypes.byref(out)))
                 texts.append((out.value or b"").decode())
             self._texts = tuple(texts)
@@ -146,7 +149,9 @@ class Task(Handle):
 
     def __repr__(self) -> str:
         length = "infinite" if self.length is None else self.length
-        what = f"tokens out of {self.vocabulary} and tau" if self.vocabulary else "numbers"
+        what = "numbers"
+        if self.vocabulary:
+            what = f"tokens out of {self.vocabulary}" + (" and tau" if self.outputs > self.vocabulary else "")
         return f"<lamina.Task {self.name}: prompts of {length} {what}>"
 
 
@@ -159,12 +164,12 @@ def as_prompts(prompts: ArrayLike, task: Task) -> NDArray[np.float64]:
     return np.atleast_2d(rows)
 
 
-def as_targets(targets: ArrayLike, count: int) -> NDArray[np.float64]:
+def as_targets(targets: ArrayLike, count: int, width: int = 2) -> NDArray[np.float64]:
     pairs = np.asarray(targets, dtype=np.float64)
-    if pairs.ndim == 1:
+    if pairs.ndim == 1 and width == 2:
         pairs = np.stack([pairs, pairs], axis=1)
-    if pairs.shape != (count, 2):
-        raise ValueError(f"targets has shape {pairs.shape}, must be ({count}, 2) or ({count},)")
+    if pairs.shape != (count, width):
+        raise ValueError(f"targets has shape {pairs.shape}, must be ({count}, {width})" + (f" or ({count},)" if width == 2 else ""))
     return np.ascontiguousarray(pairs)
 
 

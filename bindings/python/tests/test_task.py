@@ -83,6 +83,20 @@ def test_sample():
         lamina.Task(prompt_length=float("inf")).sample(1)
 
 
+def test_targets_that_are_laws_and_tokens_without_tau():
+    task = lamina.Task("causal_structure", vocabulary=4, prompt_length=6)
+    prompts, laws = task.sample(20)
+    assert laws.shape == (20, 4) and np.allclose(laws.sum(axis=1), 1) and prompts.max() < 4
+    assert task.tokens == ("s0", "s1", "s2", "s3") and repr(task).endswith("out of 4>")
+    model = lamina.Model(task)
+    assert np.allclose(model.predict(prompts).sum(axis=1), 1)
+    loss, gradient = model.loss_gradient(prompts, laws)
+    assert loss > 0 and gradient["A1"].shape == (6, 6)
+    with pytest.raises(ValueError, match="must be .20, 4."):
+        model.loss_gradient(prompts, laws[:, :2])
+    assert len(lamina.Task("next_token").tokens) == 12
+
+
 def test_own_arrays_are_the_named_task(small):
     named = lamina.Task(**{key: small[key] for key in ("vocabulary", "triggers", "outputs", "unseen_outputs", "prompt_length",
                                                        "occurrences")}, noise=0.5)

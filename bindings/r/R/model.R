@@ -108,6 +108,6 @@ predict.lamina_run <- function(object, prompts, ...) predict(object$model, promp
 lamina_loss_gradient <- function(model, prompts, targets) {
   model <- model_of(model)
   rows <- prompt_matrix(prompts, model$task)
-  out <- .Call(shim_model_loss_gradient, model$pointer, rows, target_matrix(targets, ncol(rows)))
+  out <- .Call(shim_model_loss_gradient, model$pointer, rows, target_matrix(targets, ncol(rows), model$task$target_width))
   list(loss = out$loss, gradient = to_arrays(out$gradient, .Call(shim_model_tensors, model$pointer)))
 }

@@ -27,7 +27,7 @@ prepare_options <- function(options, table = NULL) {
 new_task <- function(pointer, options = list()) {
   shape <- .Call(shim_task_shape, pointer)
   structure(list(pointer = pointer, name = shape$name, length = shape$length, vocabulary = shape$vocabulary,
-                 outputs = shape$outputs, options = options), class = "lamina_task")
+                 outputs = shape$outputs, target_width = shape$target_width, options = options), class = "lamina_task")
 }
 
 lamina_task <- function(name, ...) {
@@ -45,8 +45,9 @@ task_of <- function(x) {
 }
 
 print.lamina_task <- function(x, ...) {
-  cat("lamina task ", x$name, ": prompts of ", x$length, " tokens, tokens 0..", x$vocabulary - 1, " and ", x$vocabulary,
-      " for tau\n", sep = "")
+  tau <- if (x$outputs > x$vocabulary) paste0(" and ", x$vocabulary, " for tau")
+  what <- if (x$vocabulary > 0) paste0(" tokens, tokens 0..", x$vocabulary - 1, tau) else " numbers"
+  cat("lamina task ", x$name, ": prompts of ", x$length, what, "\n", sep = "")
   invisible(x)
 }
 
@@ -69,11 +70,11 @@ prompt_matrix <- function(prompts, task) {
   out
 }
 
-# Labels and answers as doubles [2, count].
-target_matrix <- function(targets, count) {
+# Labels and answers, or laws, as doubles [width, count].
+target_matrix <- function(targets, count, width = 2L) {
   if (is.data.frame(targets)) targets <- as.matrix(targets)
-  if (!is.numeric(targets) || length(dim(targets)) != 2L || ncol(targets) != 2L || nrow(targets) != count)
-    refuse("targets must be a matrix of ", count, " rows (one a prompt) and 2 columns (label, answer)")
+  if (!is.numeric(targets) || length(dim(targets)) != 2L || ncol(targets) != width || nrow(targets) != count)
+    refuse("targets must be a matrix of ", count, " rows (one a prompt) and ", width, " columns", if (width == 2L) " (label, answer)")
   if (!is.null(colnames(targets)) && setequal(colnames(targets), c("label", "answer")))
     targets <- targets[, c("label", "answer"), drop = FALSE]
   if (anyNA(targets)) refuse("targets has a missing value")
@@ -92,8 +93,9 @@ lamina_sample <- function(task, count = 10, split = c("train", "test", "unseen")
     if (task_of(task)$vocabulary > 0) storage.mode(x) <- "integer"
     t(x)
   }
-  targets <- whole(drawn[[2]])
-  colnames(targets) <- c("label", "answer")
+  labelled <- nrow(drawn[[2]]) == 2L  # else a law of what follows
+  targets <- if (labelled) whole(drawn[[2]]) else t(drawn[[2]])
+  if (labelled) colnames(targets) <- c("label", "answer")
   list(prompts = whole(drawn[[1]]), targets = targets)
 }
 

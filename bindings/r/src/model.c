@@ -97,7 +97,7 @@ SEXP shim_model_forward(SEXP handle, SEXP prompts, SEXP part) {
   return out;
 }
 
-/* prompts [length, count], targets [2, count]; list(loss, gradient). */
+/* prompts [length, count], targets [target_width, count], checked in R; list(loss, gradient). */
 SEXP shim_model_loss_gradient(SEXP handle, SEXP prompts, SEXP targets) {
   static const char* names[] = {"loss", "gradient", ""};
   const lamina_model* model = handle_get(handle, &model_kind);
@@ -106,7 +106,7 @@ SEXP shim_model_loss_gradient(SEXP handle, SEXP prompts, SEXP targets) {
   SET_VECTOR_ELT(out, 0, Rf_allocVector(REALSXP, 1));
   SET_VECTOR_ELT(out, 1, Rf_allocVector(REALSXP, parameter_count(model)));
   check(lamina_model_loss_gradient(model, numbers_get(prompts, (int64_t)length * count, "prompts"),
-                                   numbers_get(targets, (int64_t)2 * count, "targets"), count, length, REAL(VECTOR_ELT(out, 0)),
+                                   numbers_get(targets, (int64_t)Rf_nrows(targets) * count, "targets"), count, length, REAL(VECTOR_ELT(out, 0)),
                                    REAL(VECTOR_ELT(out, 1))));
   UNPROTECT(1);
   return out;

@@ -107,22 +107,23 @@ static lamina_task_shape shape_of(SEXP handle) {
 }
 
 SEXP shim_task_shape(SEXP handle) {
-  static const char* names[] = {"name", "length", "vocabulary", "outputs", ""};
+  static const char* names[] = {"name", "length", "vocabulary", "outputs", "target_width", ""};
   const lamina_task_shape shape = shape_of(handle);
   SEXP list = PROTECT(Rf_mkNamed(VECSXP, names));
   SET_VECTOR_ELT(list, 0, text_new(lamina_task_name(handle_get(handle, &task_kind))));
   SET_VECTOR_ELT(list, 1, Rf_ScalarReal(shape.length < 0 ? R_PosInf : (double)shape.length));
   SET_VECTOR_ELT(list, 2, Rf_ScalarReal((double)shape.vocabulary));
   SET_VECTOR_ELT(list, 3, Rf_ScalarReal((double)shape.outputs));
+  SET_VECTOR_ELT(list, 4, Rf_ScalarReal((double)shape.target_width));
   UNPROTECT(1);
   return list;
 }
 
 SEXP shim_task_tokens(SEXP handle) {
   const lamina_task* task = handle_get(handle, &task_kind);
-  const int64_t last = shape_of(handle).vocabulary;
-  SEXP tokens = PROTECT(Rf_allocVector(STRSXP, last + 1));
-  for (int64_t i = 0; i <= last; ++i) {
+  const int64_t count = shape_of(handle).outputs;
+  SEXP tokens = PROTECT(Rf_allocVector(STRSXP, count));
+  for (int64_t i = 0; i < count; ++i) {
     const char* text = NULL;
     check(lamina_task_token(task, i, &text));
     SET_STRING_ELT(tokens, i, Rf_mkCharCE(text, CE_UTF8));
@@ -131,7 +132,7 @@ SEXP shim_task_tokens(SEXP handle) {
   return tokens;
 }
 
-/* list(prompts [length, count], targets [2, count]) */
+/* list(prompts [length, count], targets [target_width, count]) */
 SEXP shim_task_sample(SEXP handle, SEXP split, SEXP seed, SEXP first, SEXP count) {
   const lamina_task* task = handle_get(handle, &task_kind);
   const int64_t rows = count_get(count, "count"), length = shape_of(handle).length, key = count_get(seed, "seed");
@@ -139,7 +140,7 @@ SEXP shim_task_sample(SEXP handle, SEXP split, SEXP seed, SEXP first, SEXP count
   if (key < 0) Rf_error("seed must be at least 0");
   SEXP drawn = PROTECT(Rf_allocVector(VECSXP, 2));
   SET_VECTOR_ELT(drawn, 0, Rf_allocMatrix(REALSXP, length < 0 ? 1 : (int)length, (int)rows));
-  SET_VECTOR_ELT(drawn, 1, Rf_allocMatrix(REALSXP, 2, (int)rows));
+  SET_VECTOR_ELT(drawn, 1, Rf_allocMatrix(REALSXP, (int)shape_of(handle).target_width, (int)rows));
   check(lamina_task_sample(task, Rf_asInteger(split), (uint64_t)key, count_get(first, "first"), rows,
                            REAL(VECTOR_ELT(drawn, 0)), REAL(VECTOR_ELT(drawn, 1))));
   UNPROTECT(1);

@@ -108,3 +108,13 @@ flow <- lamina_run("linear_regression", step_size = 0.1, steps = 200)
 stopifnot(abs(tail(as.data.frame(flow)$U_0, 1) - .586524) < 1e-6)
 sequences <- lamina_sample(lamina_task("mesa_optimisation", dimension = 2, prompt_length = 3), 2)
 stopifnot(length(sequences$prompts) == 24, is.double(sequences$prompts), all(sequences$targets == 0))
+
+
+# Targets that are laws, tokens without tau.
+causal <- lamina_task("causal_structure", vocabulary = 4, prompt_length = 6)
+drawn <- lamina_sample(causal, 20)
+stopifnot(identical(dim(drawn$targets), c(20L, 4L)), all(abs(rowSums(drawn$targets) - 1) < 1e-14), max(drawn$prompts) < 4)
+stopifnot(identical(lamina_tokens(causal), c("s0", "s1", "s2", "s3")), grepl("tokens 0..3$", utils::capture.output(print(causal))))
+model <- lamina_model(causal)
+stopifnot(identical(dim(lamina_loss_gradient(model, drawn$prompts, drawn$targets)$gradient$A1), c(6L, 6L)))
+stopifnot(inherits(try(lamina_loss_gradient(model, drawn$prompts, drawn$targets[, 1:2]), silent = TRUE), "try-error"))
