@@ -90,7 +90,11 @@ print.lamina_sweep <- function(x, ...) {
   status <- sweep_status(x)
   cat("lamina sweep", if (!is.null(x$name)) paste0(" of ", x$name), ": ", nrow(status), " runs\n", sep = "")
   axes <- sweep_axes(x)
-  for (key in names(axes)) wrap(paste0(key, ": ", paste(axes[[key]], collapse = " ")))
+  for (key in names(axes)) {
+    values <- axes[[key]]
+    shown <- if (length(values) > 12L) c(utils::head(values, 3), "...", utils::tail(values, 1), paste0("(", length(values), ")")) else values
+    wrap(paste0(key, ": ", paste(shown, collapse = " ")))
+  }
   counts <- table(status$word)
   cat(paste(counts, names(counts), collapse = ", "), "\n")
   for (text in utils::head(unique(status$text[status$status < 0L]), 5)) wrap(text)

@@ -49,3 +49,7 @@ resumed <- lamina_continue(lamina_load_sweep(file), progress = FALSE)
 stopifnot(identical(as.data.frame(resumed), as.data.frame(long(FALSE))))
 pdf(NULL)
 plot(sweep, "loss")
+
+# An axis of many values is shown by its ends.
+long <- lamina_sweep("in_context_recall", seed = 0:19, steps = 1, samples = 8)
+stopifnot(any(grepl("seed: 0 1 2 ... 19 (20)", capture.output(print(long)), fixed = TRUE)))
