@@ -168,7 +168,8 @@ class Checker {
     for (int k = 3; k >= 0; --k) {
       int64_t step;
       distinct &= (extents.n[k] == 1) | (stride[k] > reach);
-      distinct &= !__builtin_mul_overflow(stride[k], extents.n[k] - 1, &step) & !__builtin_add_overflow(reach, step, &reach);
+      distinct &= !__builtin_mul_overflow(stride[k], extents.n[k] - 1, &step);
+      distinct &= !__builtin_add_overflow(reach, step, &reach);
     }
     if (!distinct) check_distinct_sorted(name, stride, extents);
   }
