@@ -291,13 +291,15 @@ LAMINA_API lamina_status lamina_model_set_parameters(lamina_model* model, const 
 LAMINA_API lamina_status lamina_model_tensor_count(const lamina_model* model, int64_t* out);
 LAMINA_API lamina_status lamina_tensor_init(lamina_tensor* tensor, uint32_t size);
 LAMINA_API lamina_status lamina_model_tensor_describe(const lamina_model* model, int64_t index, lamina_tensor* out);
-/* Logits [count, outputs] of prompts [count, length] (any length >= 2), part is LAMINA_LOGITS*. */
+/* Logits, or predictions, [count, outputs] of prompts [count, length, width] as the task samples them, part is LAMINA_LOGITS*. The
+ * length may differ from the task's where the kind of task allows it: of tokens any >= 2. */
 LAMINA_API lamina_status lamina_model_forward(const lamina_model* model, const double* prompts, int64_t count, int64_t length,
                                               int32_t part, double* logits);
 /* Attention weights [count, length] of the last position over all positions. */
 LAMINA_API lamina_status lamina_model_attention(const lamina_model* model, const double* prompts, int64_t count,
                                                 int64_t length, double* weights);
-/* Mean cross-entropy over the prompts in nats, and its gradient [parameter_count] (NULL to skip; 0 for held tensors). */
+/* The mean over the prompts of the loss that a run's column "loss" has (cross-entropy in nats for tokens, half the squared error
+ * for real labels), and its gradient [parameter_count] (NULL to skip; 0 for held tensors). */
 LAMINA_API lamina_status lamina_model_loss_gradient(const lamina_model* model, const double* prompts, const double* targets,
                                                     int64_t count, int64_t length, double* loss, double* gradient);
 

@@ -111,9 +111,10 @@ double time_to(const Member& member, const std::string& name, double level) {
   const Trajectory& trajectory = *member.trajectory;
   const auto column = find_column(trajectory, name);
   if (!column || trajectory.rows() == 0) return absent;
-  const double first = trajectory.at(0, *column);
+  double first = absent;  // of the rows that have a number
   for (int64_t r = 0; r < trajectory.rows(); ++r) {
     const double value = trajectory.at(r, *column);
+    if (std::isnan(first)) first = value;
     if (first > level ? value <= level : value >= level) return trajectory.at(r, 0);
   }
   return absent;

@@ -10,7 +10,7 @@ namespace lamina {
 namespace {
 
 constexpr double step = 0.2, left = -13.0, log_right = 3.8066624897703196;  // ln 45
-// Prompts in which a feature of smaller relative weight has a say have other features alone by 1e-87.
+// Smaller relative weights count as this one: see the header.
 constexpr double least_logit = -200.0;
 
 // Rows of memory_: sums over groups at each node, then factors.

@@ -16,6 +16,8 @@
 // e^{3x} e^{-Z e^x} Z^3 / 2 times the product of a's, positive, and N min w <= Z <= N. The parts cut off are below (e^{-13})^3 / 6 =
 // 2e-18 and e^{-45} (1 + 45 + 45^2/2) = 4e-17 of the whole; by Poisson summation the rule's error is at most sum over j != 0 of
 // |Gamma(3 + 2 pi i j / h)| / 2 = 5e-18 of it. So each moment is right to 4e-17, whatever the law: rounding is all that is left.
+// The range of double ends e^{3x} near x = 236, so that relative weights below e^{-200} count as e^{-200}: exact while the column's
+// logits spread over at most 200; beyond, features that far below the largest weigh alike in prompts that lack the others.
 #pragma once
 #include <cstdint>
 #include <span>

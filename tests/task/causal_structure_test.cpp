@@ -33,7 +33,9 @@ double kolmogorov(std::vector<double> sample, const std::function<double(double)
 
 // Every coordinate of Dirichlet(a, .., a) is Beta(a, (S - 1) a), every sum of two Beta(2 a, (S - 2) a).
 TEST(Dirichlet, MarginalsAreExact) {
-  for (const auto& [S, a] : {std::pair(10, 0.1), std::pair(3, 0.05), std::pair(4, 1.0), std::pair(5, 7.5)}) {
+  for (const auto& law : {std::pair(10, 0.1), std::pair(3, 0.05), std::pair(4, 1.0), std::pair(5, 7.5)}) {
+    const int S = law.first;
+    const double a = law.second;
     std::vector<std::vector<double>> coordinate(static_cast<size_t>(S));
     std::vector<double> pairs, draw(static_cast<size_t>(S));
     for (uint64_t i = 0; i < 20000; ++i) {
