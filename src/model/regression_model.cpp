@@ -3,9 +3,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "base/random.hpp"
+#include "model/chunked_loss.hpp"
 
 namespace lamina {
 namespace {
@@ -55,18 +55,8 @@ class RegressionModel : public Model {
 
   Loss loss_and_gradient(const CompiledPrompts& compiled, const Team& team, double* gradient, bool) const override {
     const auto& all = static_cast<const RegressionPrompts&>(compiled);
-    const int64_t count = static_cast<int64_t>(all.target.size()), chunks = (count + chunk_length - 1) / chunk_length;
-    std::vector<double> losses(static_cast<size_t>(chunks));
-    std::vector<std::vector<double>> slopes(static_cast<size_t>(chunks));
-    team.for_each(chunks, [&](int64_t chunk, int) {
-      const int64_t first = chunk * chunk_length, length = std::min(chunk_length, count - first);
-      if (gradient) slopes[chunk].assign(parameters_.size(), 0.0);
-      losses[chunk] = chunk_loss(all, first, length, gradient ? slopes[chunk].data() : nullptr);
-    });
-    const double loss = std::accumulate(losses.begin(), losses.end(), 0.0);
-    if (gradient) std::fill_n(gradient, parameters_.size(), 0.0);
-    for (size_t chunk = 0; gradient && chunk < slopes.size(); ++chunk)
-      for (size_t i = 0; i < parameters_.size(); ++i) gradient[i] += slopes[chunk][i];
+    const double loss = chunked_loss(static_cast<int64_t>(all.target.size()), chunk_length, parameters_.size(), team, gradient,
+                                     [&](int64_t first, int64_t last, double* slope) { return chunk_loss(all, first, last - first, slope); });
     return {loss, loss};
   }
 
