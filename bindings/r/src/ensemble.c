@@ -18,48 +18,21 @@ SEXP shim_ensemble_create(SEXP name, SEXP task, SEXP given, SEXP axes, SEXP valu
   return handle;
 }
 
-struct report {
-  SEXP function; /* R_NilValue for none; FALSE from it stops the sweep */
-  const lamina_ensemble_progress* progress;
-  int stop;
-};
-
-/* Runs behind R_ToplevelExec: a pending interrupt ends it here, and the sweep with it. */
-static void report_to_r(void* data) {
+/* `user` points to the R function. */
+static int32_t on_progress(void* user, const lamina_ensemble_progress* p) {
   static const char* names[] = {"ended", "members", "failed", "seconds", ""};
-  struct report* report = data;
-  const lamina_ensemble_progress* p = report->progress;
   const double values[] = {(double)p->ended, (double)p->members, (double)p->failed, p->seconds};
-  R_CheckUserInterrupt();
-  if (report->function == R_NilValue) return;
-  SEXP list = PROTECT(Rf_mkNamed(VECSXP, names));
-  for (int i = 0; i < 4; ++i) SET_VECTOR_ELT(list, i, Rf_ScalarReal(values[i]));
-  SEXP call = PROTECT(Rf_lang2(report->function, list));
-  SEXP answer = PROTECT(Rf_eval(call, R_BaseEnv));
-  report->stop = TYPEOF(answer) == LGLSXP && XLENGTH(answer) == 1 && LOGICAL(answer)[0] == FALSE;
-  UNPROTECT(3);
-}
-
-static int32_t on_progress(void* user, const lamina_ensemble_progress* progress) {
-  struct report* report = user;
-  report->progress = progress;
-  return !shielded(report_to_r, report) || report->stop;
+  return report_progress(*(SEXP*)user, names, values);
 }
 
 /* c(status, interrupted). */
 SEXP shim_ensemble_run(SEXP handle, SEXP function, SEXP seconds) {
   lamina_ensemble* ensemble = handle_get(handle, &ensemble_kind);
-  struct report report = {function, NULL, 0};
-  check(lamina_ensemble_on_progress(ensemble, on_progress, &report, number_get(seconds, "seconds")));
+  check(lamina_ensemble_on_progress(ensemble, on_progress, &function, number_get(seconds, "seconds")));
   interrupted();
   const lamina_status status = lamina_ensemble_run(ensemble);
   lamina_ensemble_on_progress(ensemble, NULL, NULL, 0);
-  if (status < 0) check(status);
-  SEXP out = PROTECT(Rf_allocVector(INTSXP, 2));
-  INTEGER(out)[0] = status;
-  INTEGER(out)[1] = interrupted();
-  UNPROTECT(1);
-  return out;
+  return run_ended(status);
 }
 
 /* A named list: for each axis its values, numbers or texts. */

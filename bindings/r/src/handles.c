@@ -149,3 +149,37 @@ int shielded(void (*body)(void*), void* data) {
   interrupt_seen = 1;
   return 0;
 }
+
+struct report {
+  SEXP function;
+  const char** names;
+  const double* values;
+  int stop;
+};
+
+/* Runs behind R_ToplevelExec: a pending interrupt ends it here, and the run with it. */
+static void report_to_r(void* data) {
+  struct report* report = data;
+  R_CheckUserInterrupt();
+  if (report->function == R_NilValue) return;
+  SEXP list = PROTECT(Rf_mkNamed(VECSXP, report->names));
+  for (R_xlen_t i = 0; i < XLENGTH(list); ++i) SET_VECTOR_ELT(list, i, Rf_ScalarReal(report->values[i]));
+  SEXP call = PROTECT(Rf_lang2(report->function, list));
+  SEXP answer = PROTECT(Rf_eval(call, R_BaseEnv));
+  report->stop = TYPEOF(answer) == LGLSXP && XLENGTH(answer) == 1 && LOGICAL(answer)[0] == FALSE;
+  UNPROTECT(3);
+}
+
+int32_t report_progress(SEXP function, const char** names, const double* values) {
+  struct report report = {function, names, values, 0};
+  return !shielded(report_to_r, &report) || report.stop;
+}
+
+SEXP run_ended(lamina_status status) {
+  if (status < 0) check(status);
+  SEXP out = PROTECT(Rf_allocVector(INTSXP, 2));
+  INTEGER(out)[0] = status;
+  INTEGER(out)[1] = interrupted();
+  UNPROTECT(1);
+  return out;
+}

@@ -49,4 +49,10 @@ int interrupted(void);
 /* Calls `body` so that no R error or interrupt leaves; 0 if it was cut short by one, which is remembered. */
 int shielded(void (*body)(void*), void* data);
 
+/* For a progress callback: calls `function` (R_NilValue: none) with the list of `values` by `names`, which end with "". Non-zero, to
+ * stop, if it returns FALSE or fails, or the user interrupts. */
+int32_t report_progress(SEXP function, const char** names, const double* values);
+/* c(status, interrupted) of a run that has ended; a failure is raised. */
+SEXP run_ended(lamina_status status);
+
 #endif

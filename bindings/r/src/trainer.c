@@ -20,49 +20,22 @@ SEXP shim_trainer_create(SEXP task, SEXP model, SEXP keys, SEXP values, SEXP arr
 
 /* ---- running ---- */
 
-struct report {
-  SEXP function; /* R_NilValue for none; FALSE from it stops the run */
-  const lamina_progress* progress;
-  int stop;
-};
-
-/* Runs behind R_ToplevelExec: a pending interrupt ends it here, and the run with it. */
-static void report_to_r(void* data) {
+/* `user` points to the R function. */
+static int32_t on_progress(void* user, const lamina_progress* p) {
   static const char* names[] = {"step", "steps", "loss", "excess", "seconds", "steps_per_second", ""};
-  struct report* report = data;
-  const lamina_progress* p = report->progress;
   const double values[] = {(double)p->step, (double)p->steps, p->loss, p->excess, p->seconds, p->steps_per_second};
-  R_CheckUserInterrupt();
-  if (report->function == R_NilValue) return;
-  SEXP list = PROTECT(Rf_mkNamed(VECSXP, names));
-  for (int i = 0; i < 6; ++i) SET_VECTOR_ELT(list, i, Rf_ScalarReal(values[i]));
-  SEXP call = PROTECT(Rf_lang2(report->function, list));
-  SEXP answer = PROTECT(Rf_eval(call, R_BaseEnv));
-  report->stop = TYPEOF(answer) == LGLSXP && XLENGTH(answer) == 1 && LOGICAL(answer)[0] == FALSE;
-  UNPROTECT(3);
-}
-
-static int32_t on_progress(void* user, const lamina_progress* progress) {
-  struct report* report = user;
-  report->progress = progress;
-  return !shielded(report_to_r, report) || report->stop;
+  return report_progress(*(SEXP*)user, names, values);
 }
 
 /* Runs at most `steps` updates, calls `function` about every `seconds`; c(status, interrupted). */
 SEXP shim_trainer_run(SEXP handle, SEXP steps, SEXP function, SEXP seconds) {
   lamina_trainer* trainer = handle_get(handle, &trainer_kind);
   const int64_t updates = count_get(steps, "steps");
-  struct report report = {function, NULL, 0};
-  check(lamina_trainer_on_progress(trainer, on_progress, &report, number_get(seconds, "seconds")));
+  check(lamina_trainer_on_progress(trainer, on_progress, &function, number_get(seconds, "seconds")));
   interrupted();
   const lamina_status status = lamina_trainer_run(trainer, updates);
   lamina_trainer_on_progress(trainer, NULL, NULL, 0);
-  if (status < 0) check(status);
-  SEXP out = PROTECT(Rf_allocVector(INTSXP, 2));
-  INTEGER(out)[0] = status;
-  INTEGER(out)[1] = interrupted();
-  UNPROTECT(1);
-  return out;
+  return run_ended(status);
 }
 
 /* ---- what a run holds ---- */
