@@ -4,9 +4,22 @@ With the same prompts, labels and start, the loss of a peer after s steps must e
 """
 import ctypes
 import os
+import subprocess
+import sys
 import time
 
 import numpy as np
+
+
+def capability(root, settings):
+    """PyTorch's version and instruction set, in words. torch.compile without vectors would flatter lamina up to tenfold: not accepted."""
+    question = ("import torch; from torch._inductor import cpu_vec_isa as isa; print(bool(isa.pick_vec_isa()), 'PyTorch', "
+                "torch.__version__, torch.backends.cpu.get_cpu_capability())")
+    command = ["chroot", root, "/usr/bin/env", "-i", *(f"{key}={value}" for key, value in settings.items()), "python3", "-c", question]
+    vectors, words = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd="/").stdout.strip().split(" ", 1)
+    if vectors != "True":
+        sys.exit(f"torch.compile in {root} emits scalar code (no sleef.h?): run make-root.sh {root}")
+    return words
 
 
 class Tensor(ctypes.Structure):

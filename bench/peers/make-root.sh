@@ -32,6 +32,7 @@ mountpoint -q "$root/dev" || mount --bind /dev "$root/dev"
 inside apt-get -o Acquire::Check-Valid-Until=false update -qq
 # shellcheck disable=SC2086  # the list is to be split
 inside apt-get install -y -qq --no-install-recommends $packages >/dev/null
+rm -rf --one-file-system "$root/tmp/lamina-peers"  # what was compiled before all of this was there stays as slow as it was
 inside env LD_PRELOAD=libsleef.so.3 python3 -c '
 import torch
 from torch._inductor import cpu_vec_isa

@@ -129,9 +129,7 @@ def main():
     arguments.root, arguments.library = os.path.abspath(arguments.root), os.path.abspath(arguments.library)
     if ".so" not in os.path.basename(arguments.library):
         arguments.library = os.path.join(os.path.dirname(arguments.library), "..", "..", "capi", "liblamina.so")
-    capability = subprocess.run(["chroot", arguments.root, "/usr/bin/env", "-i", "PATH=/usr/bin:/bin", "python3", "-c",
-                                 "import torch; print('PyTorch', torch.__version__, torch.backends.cpu.get_cpu_capability())"],
-                                check=True, stdout=subprocess.PIPE, text=True, cwd="/").stdout.strip()
+    capability = lamina_client.capability(arguments.root, SETTINGS)
     print(f"in-context recall, S1, N = 60, |Q| = 5, |O| = 25, H = {LENGTH}, M = {SAMPLES}, linear attention, full batch, NGD, float32; {capability}")
     print("| variant | threads | peer | kind | peer, ms a step | lamina f32 | lamina f64 | ratio to f32 | spread | loss, and whether lamina's equals it |")
     print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
