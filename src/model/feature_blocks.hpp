@@ -16,6 +16,10 @@ class FeatureBlocks {
   int64_t size() const { return static_cast<int64_t>(blocks_.size()); }
   int32_t query(int64_t block) const { return blocks_[static_cast<size_t>(block)].query; }
 
+  bool occurs(int64_t block, size_t lane, int64_t feature) const {
+    return rows_[static_cast<size_t>(block) * features_ + static_cast<size_t>(feature)].count[lane] > 0;
+  }
+
   // The next prompt, queries ascending: how often each of `features` features occurs, and the sums of its labels.
   void add(int32_t query, double weight, double target, const std::vector<double>& count, const std::vector<double>& value);
   // Fills the lanes that are left with copies of weight 0.

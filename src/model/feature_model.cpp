@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "base/error.hpp"
 #include "model/feature_blocks.hpp"
@@ -11,6 +12,7 @@ namespace lamina {
 namespace {
 
 constexpr int64_t chunk_length = 256, chunk_blocks = 32;  // prompts, blocks per chunk: fixes the order of summation
+constexpr double most_spread = 600;  // of a column's logits: beyond, e^{q - max q} of a prompt that lacks the largest may all be 0
 
 // Prompts sorted by query; the features of one prompt are entries first..last-1.
 struct FeaturePrompt {
@@ -156,7 +158,10 @@ class FeatureModel final : public Model {
   }
 
  private:
-  using Columns = std::vector<double>;  // [query, feature]: e^{q - max q}, or the mapped score
+  struct Columns {
+    std::vector<double> weight;  // [query, feature]: e^{q - max q}, or the mapped score
+    std::vector<char> wide;      // [query]: e^{q - max q} is of no use, the largest must be that of each prompt
+  };
 
   struct Chunk {
     double loss = 0;
@@ -169,19 +174,31 @@ class FeatureModel final : public Model {
 
   // One exponential for each entry of the columns that the prompts ask for.
   Columns weights_of_columns(const std::vector<int32_t>& queries) const {
-    Columns columns(static_cast<size_t>(K_ * K_));
+    Columns columns{std::vector<double>(static_cast<size_t>(K_ * K_)), std::vector<char>(static_cast<size_t>(K_))};
     for (const int32_t done : queries) {
-      double* column = &columns[done * K_];
+      double* column = &columns.weight[done * K_];
       for (int64_t n = 0; n < K_; ++n) column[n] = parameters_[n * d_ + done];
       if (map_ != kernels::Map::softmax) {
         for (int64_t n = 0; n < K_; ++n) column[n] = mapped(column[n]);
         continue;
       }
-      const double most = *std::max_element(column, column + K_);
-      for (int64_t n = 0; n < K_; ++n) column[n] = std::max(column[n] - most, -700.0);  // no prompt has total weight 0
+      const auto [least, most] = std::minmax_element(column, column + K_);
+      const double largest = *most;
+      columns.wide[done] = largest - *least > most_spread;
+      for (int64_t n = 0; n < K_; ++n) column[n] -= largest;
       table_->exp(K_, column, column);
     }
     return columns;
+  }
+
+  // The same for one prompt of a wide column: e^{q - q'}, q' the largest logit that occurs in it; 0 where a feature does not.
+  template <class Occurs>
+  void weights_of_prompt(int32_t query, Occurs occurs, double* weight) const {
+    double largest = -std::numeric_limits<double>::infinity();
+    for (int64_t n = 0; n < K_; ++n)
+      if (occurs(n)) largest = std::max(largest, parameters_[n * d_ + query]);
+    for (int64_t n = 0; n < K_; ++n) weight[n] = occurs(n) ? parameters_[n * d_ + query] - largest : -std::numeric_limits<double>::infinity();
+    table_->exp(K_, weight, weight);
   }
 
   static double sum_of(const FeatureBlocks::Lanes& v) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])); }
@@ -192,8 +209,10 @@ class FeatureModel final : public Model {
     std::vector<FeatureBlocks::Lanes> of_query(slopes ? static_cast<size_t>(K_) : 0);
     for (int64_t i = first; i < last; ++i) {
       const int32_t query = blocks.query(i);
-      const double* column = &columns[query * K_];
-      const auto more = blocks.evaluate(i, column, softmax && !law_.masked ? column[query] : 0.0, softmax, slopes ? of_query.data() : nullptr);
+      const double* column = &columns.weight[query * K_];
+      const auto more = columns.wide[query] ? evaluate_wide(blocks, i, slopes ? of_query.data() : nullptr)
+                                            : blocks.evaluate(i, column, softmax && !law_.masked ? column[query] : 0.0, softmax,
+                                                              slopes ? of_query.data() : nullptr);
       for (size_t l = 0; l < more.size(); ++l) loss[l] += more[l];
       if (!slopes || (i + 1 < last && blocks.query(i + 1) == query)) continue;
       for (int64_t n = 0; n < K_; ++n) {
@@ -205,10 +224,33 @@ class FeatureModel final : public Model {
     sums.loss = sum_of(loss);
   }
 
+  // A block under a wide column: lane by lane, each with its own weights.
+  FeatureBlocks::Lanes evaluate_wide(const FeatureBlocks& blocks, int64_t block, FeatureBlocks::Lanes* slopes) const {
+    const int32_t query = blocks.query(block);
+    std::vector<double> column(static_cast<size_t>(K_));
+    FeatureBlocks::Lanes loss{};
+    for (size_t l = 0; l < loss.size(); ++l) {
+      std::vector<FeatureBlocks::Lanes> of_lanes(slopes ? static_cast<size_t>(K_) : 0);
+      weights_of_prompt(query, [&](int64_t n) { return blocks.occurs(block, l, n) || (!law_.masked && n == query); }, column.data());
+      loss[l] = blocks.evaluate(block, column.data(), law_.masked ? 0.0 : column[query], true, slopes ? of_lanes.data() : nullptr)[l];
+      for (int64_t n = 0; slopes && n < K_; ++n) slopes[n][l] += of_lanes[n][l];
+    }
+    return loss;
+  }
+
   // b_n of the prompt's features into b, by entries; the query's own weight is returned.
   double attend(const FeaturePrompts& all, const FeaturePrompt& p, const Columns& columns, std::vector<double>& b) const {
-    const double* column = &columns[p.query * K_];
+    const double* column = &columns.weight[p.query * K_];
     const bool softmax = map_ == kernels::Map::softmax;
+    std::vector<double> own;
+    if (columns.wide[p.query]) {
+      std::vector<char> occurs(static_cast<size_t>(K_));
+      for (int64_t i = p.first; i < p.last; ++i) occurs[all.feature[i]] = 1;
+      if (!law_.masked) occurs[p.query] = 1;
+      own.resize(static_cast<size_t>(K_));
+      weights_of_prompt(p.query, [&](int64_t n) { return occurs[n] != 0; }, own.data());
+      column = own.data();
+    }
     const double self = softmax && !law_.masked ? column[p.query] : 0.0;
     double z = self, length = 0;
     for (int64_t i = p.first; i < p.last; ++i) {

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <limits>
 
 #include "kernels/scalar_math.hpp"
 
@@ -10,8 +12,7 @@ namespace lamina {
 namespace {
 
 constexpr double step = 0.2, left = -13.0, log_right = 3.8066624897703196;  // ln 45
-// Smaller relative weights count as this one: see the header.
-constexpr double least_logit = -200.0;
+constexpr int64_t piece_nodes = 1000;  // in a piece, s grows by e^{200}: s^3 w^3 stays within the range of double
 
 // Rows of memory_: sums over groups at each node, then factors.
 enum Row : int { phi, missing, log_phi, power, R, R1, T, D1, Y1, D2, to_zero, to_zero1, squares, F0, F1, F2, F3, c1, c2, c3, rows };
@@ -31,17 +32,38 @@ double sum(int64_t n, Term term) {
 
 void ColumnIntegral::evaluate(const FeatureColumn& column, std::span<const double> logits, bool with_attention, ColumnValue& out) {
   const int64_t groups = column.groups();
-  out.descent.resize(static_cast<size_t>(groups));
-  out.attention.resize(static_cast<size_t>(groups));
-  weight_.resize(static_cast<size_t>(groups));
   const double largest = *std::ranges::max_element(logits);
-  for (int64_t n = 0; n < groups; ++n) weight_[n] = std::max(logits[n] - largest, least_logit);
-  const double least = *std::ranges::min_element(weight_);
-  table_->exp(groups, weight_.data(), weight_.data());
-  if (column.length < 0) return limit(column, out);
-  make_nodes(column.length, least);
-  make_moments(column);
-  integrate(column, with_attention, out);
+  out.loss = 0;
+  out.descent.assign(static_cast<size_t>(groups), 0.0);
+  out.attention.assign(static_cast<size_t>(groups), 0.0);
+  weight_.resize(static_cast<size_t>(groups)), relative_.resize(static_cast<size_t>(groups));
+  bool finite = true;
+  for (int64_t n = 0; n < groups; ++n) relative_[n] = logits[n] - largest, finite = finite && std::isfinite(relative_[n]);
+  if (!finite) {
+    out.loss = std::numeric_limits<double>::quiet_NaN();
+    for (auto* values : {&out.descent, &out.attention}) std::ranges::fill(*values, out.loss);
+    return;
+  }
+  if (column.length < 0) {
+    table_->exp(groups, relative_.data(), weight_.data());
+    return limit(column, out);
+  }
+  sorted_ = relative_;
+  std::ranges::sort(sorted_, std::greater<>());
+  const double log_length = kernels::log(static_cast<double>(column.length)), first = left - log_length;
+  const double dead = 7 - first;  // from the first node of a piece on, e^{-s w} = 0
+  for (int64_t from = 0, to = 1; from < groups; from = to++) {
+    while (to < groups && sorted_[to - 1] - sorted_[to] < log_right - first) ++to;
+    const double top = sorted_[from], width = log_right - (sorted_[to - 1] - top) - left + (to < groups ? log_length : 0.0);
+    auto nodes = static_cast<int64_t>(width / step) + 2;
+    for (double shift = -top; nodes > 0; shift += piece_nodes * step, nodes -= piece_nodes) {
+      for (int64_t n = 0; n < groups; ++n) weight_[n] = std::min(relative_[n] + shift, dead);
+      table_->exp(groups, weight_.data(), weight_.data());
+      make_nodes(column.length, std::min(nodes, piece_nodes));
+      make_moments(column);
+      integrate(column, with_attention, out);
+    }
+  }
 }
 
 // N = infinity: a_n = p_n w_n / sum, and the query's own weight vanishes.
@@ -75,8 +97,8 @@ void ColumnIntegral::limit(const FeatureColumn& column, ColumnValue& out) {
   for (int64_t n = 1; n < groups; ++n) out.descent[n] = a[n] * (T - out.descent[n] * (R + a[0]));
 }
 
-void ColumnIntegral::make_nodes(int64_t length, double least_logarithm) {
-  nodes_ = static_cast<int64_t>((log_right - least_logarithm - left) / step) + 2;
+void ColumnIntegral::make_nodes(int64_t length, int64_t count) {
+  nodes_ = count;
   if (grid_length_ == length && static_cast<int64_t>(s_.size()) >= nodes_) return;
   grid_length_ = length;
   s_.resize(static_cast<size_t>(nodes_));
@@ -189,10 +211,10 @@ void ColumnIntegral::integrate(const FeatureColumn& column, bool with_attention,
   const double wk = weight_[0], own = column.masked ? 0.0 : wk, nothing = linear ? 1.0 : column.value;
 
   // 1. the loss, and the slope at the query's own logit
-  out.loss = 0.5 * sum(J, [&](int64_t j) {
+  out.loss += 0.5 * sum(J, [&](int64_t j) {
     return f3[j] * (uk[j] + r[j]) * t[j] + f2[j] * ((uk[j] + r[j]) * d1[j] + 2 * y1[j]) + f1[j] * d2[j];
   });
-  out.descent[0] = sum(J, [&](int64_t j) { return uk[j] * (f3[j] * t[j] + f2[j] * d1[j]); });
+  out.descent[0] += sum(J, [&](int64_t j) { return uk[j] * (f3[j] * t[j] + f2[j] * d1[j]); });
   if (!column.masked) {  // b, the query's own weight, counts once: a factor w_k, and no derivative of the generating function
     out.loss += 0.5 * sum(J, [&](int64_t j) {
       const double v = uk[j] + r[j];
@@ -216,13 +238,13 @@ void ColumnIntegral::integrate(const FeatureColumn& column, bool with_attention,
     for (int64_t n = 1; n < groups; ++n) {
       const double* u = &u_[n * J];
       const double w = weight_[n];
-      out.descent[n] = sum(J, [&](int64_t j) { return u[j] * (a[j] + b[j] * u[j] + w * c[j]); });
+      out.descent[n] += sum(J, [&](int64_t j) { return u[j] * (a[j] + b[j] * u[j] + w * c[j]); });
     }
   } else {
     for (int64_t n = 1; n < groups; ++n) {
       const double *u = &u_[n * J], *du = &du_[n * J], *duw = &duw_[n * J];
       const double w = weight_[n], dn = column.own[n], zero = column.masked ? 0.0 : column.to_nothing[n];
-      out.descent[n] = sum(J, [&](int64_t j) {
+      out.descent[n] += sum(J, [&](int64_t j) {
         const double v = uk[j] + r[j];
         const double with_self = f2[j] * (2 * o[j] - du[j] - zero * v) + f1[j] * (w * (zero - dn) + own * (nothing - zero));
         return u[j] * (f3[j] * (t[j] - du[j] * v) + f2[j] * (d1[j] + w * du[j] - dn * w * v - duw[j]) + own * with_self);
@@ -235,7 +257,7 @@ void ColumnIntegral::integrate(const FeatureColumn& column, bool with_attention,
   for (int64_t n = 0; n < groups; ++n) {
     const double* u = &u_[n * J];
     const double w = weight_[n];
-    out.attention[n] = sum(J, [&](int64_t j) {
+    out.attention[n] += sum(J, [&](int64_t j) {
       const double v = uk[j] + r[j], v1 = uk[j] * wk + r1[j];
       const double alone = f3[j] * v * v + f2[j] * (2 * w * v + v1) + f1[j] * w * w;
       return u[j] * (alone + own * (2 * (f2[j] * v + f1[j] * w) + own * f1[j]));
