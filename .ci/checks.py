@@ -114,8 +114,10 @@ def readme_table(report):
 
 
 def instruction_sets(report):
-    """The quick programs with each set forced; a set this CPU cannot run is skipped, not passed over."""
-    runs, others = sets_here()
+    """The quick programs with each set forced but the first, which is the default and has run; a set this CPU cannot run is skipped, not
+    passed over."""
+    (default, *runs), others = sets_here()
+    print(f"{default} is the default here: forced by name in the tests capi_isa_*")
     for name in runs:
         tests = programs("build", FORCED.get(name, FORCED[""]))
         report.meson_tests(name, "build", list(tests), 15 * MINUTE, {"LAMINA_ISA": name})
