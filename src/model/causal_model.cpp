@@ -33,7 +33,7 @@ class CausalModel final : public Model {
       fail(LAMINA_E_ARGUMENT, "model is made for another graph, concentration or smoothing, must be made for the task's");
   }
   Column loss_column() const override { return {"loss", "the objective descended: mean of -sum_y pi_y log(f_y + epsilon)"}; }
-  Column excess_column() const override { return {"excess", "the loss minus that of the posterior mean from the children of the query's copies"}; }
+  Column excess_column() const override { return {"excess", "the loss minus the same loss (epsilon too) of the posterior mean from the children of the query's copies"}; }
 
   std::unique_ptr<CompiledPrompts> compile(const Prompts& prompts, std::span<const double> weights, const Team& team) const override {
     auto out = std::make_unique<Sequences>();
@@ -152,10 +152,10 @@ class CausalModel final : public Model {
     return j + 1 < T_ && law_.parent[j] >= 0 && row[law_.parent[j]] == row.back();
   }
 
-  double loss_of(std::span<const double> pi, std::span<const double> f, double epsilon) const {
+  double loss_of(std::span<const double> pi, std::span<const double> f) const {
     double loss = 0;
     for (int64_t y = 0; y < S_; ++y)
-      if (pi[y] > 0) loss -= pi[y] * kernels::log(f[y] + epsilon);
+      if (pi[y] > 0) loss -= pi[y] * kernels::log(f[y] + law_.smoothing);
     return loss;
   }
 
@@ -166,7 +166,7 @@ class CausalModel final : public Model {
     for (int64_t j = 0; j < T_; ++j)
       if (is_child(row, j)) f[row[j]] += 1, sum += 1;
     for (double& p : f) p /= sum;
-    return loss_of(prompts.values_of(i), f, 0);
+    return loss_of(prompts.values_of(i), f);
   }
 
   void attend(const std::vector<double>& P, std::span<const int32_t> row, Scratch& at) const {
@@ -183,7 +183,7 @@ class CausalModel final : public Model {
 
   double forward_one(const std::vector<double>& P, const Prompts& prompts, int64_t i, Scratch& at) const {
     attend(P, prompts.row(i), at);
-    return loss_of(prompts.values_of(i), at.f, law_.smoothing);
+    return loss_of(prompts.values_of(i), at.f);
   }
 
   void backward_one(const std::vector<double>& P, const Prompts& prompts, int64_t n, double weight, Scratch& at, double* dP, double* dA2) const {

@@ -78,7 +78,7 @@ constexpr std::array rows{
     ProbeRow{"children", causal_task, "Attention on the right positions, and what the best estimate from them loses.",
              [](const Model&, const Task&) {
                return std::vector<Column>{{"mass_children", "mean attention on children of the query's copies"},
-                                          {"posterior_loss", "loss of the posterior mean from their counts"}};
+                                          {"posterior_loss", "loss of the posterior mean from their counts, the same epsilon in it"}};
              },
              masses, always, true},
     ProbeRow{"new_sequences", causal_task, "New sequences of the same law.",

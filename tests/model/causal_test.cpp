@@ -56,7 +56,7 @@ Real plain(const Problem& p, std::vector<Real>& gradient, Real& excess) {
       if (law.parent[i] >= 0 && x[law.parent[i]] == x[T - 1]) counts[x[i]] += 1, children += 1;
     for (int y = 0; y < S; ++y) {
       loss -= pi[y] * std::log(f[y] + law.smoothing);
-      posterior -= pi[y] * std::log((law.concentration + counts[y]) / (S * static_cast<Real>(law.concentration) + children));
+      posterior -= pi[y] * std::log((law.concentration + counts[y]) / (S * static_cast<Real>(law.concentration) + children) + law.smoothing);
     }
     total += loss / p.prompts.count, excess += (loss - posterior) / p.prompts.count;
     for (int i = 0; i < T; ++i) {
