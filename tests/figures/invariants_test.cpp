@@ -89,25 +89,6 @@ TEST(F19, ErrorOfSampledDescent) {
   EXPECT_NEAR(few / many, 4, 1);
 }
 
-// Train and population loss of full-batch descent: a set that covers every query generalises, one of 30 does not.
-TEST(F20, FixedSetsOfThirtyToThreeHundred) {
-  struct Case {
-    int samples;
-    double least, most;  // of the population loss
-  };
-  for (const Case& c : {Case{30, 0.03, 0.2}, Case{100, 5.5e-4, 7.5e-4}, Case{300, 5.4e-4, 6.4e-4}}) {
-    const Experiment run("features=6 dimension=8 prompt_length=60 dominant=0.5 step_size=4 steps=20000 record_every=20000 data=fixed "
-                         "watched=0,1,2,3,4,5 samples=" +
-                             std::to_string(c.samples),
-                         convergence);
-    double population = 0;
-    for (int k = 0; k < 6; ++k) population += (k == 0 ? 0.5 : 0.1) * run.last("loss_" + std::to_string(k));
-    EXPECT_NEAR(run.last("loss"), 1.5e-5, 1e-5) << c.samples;
-    EXPECT_GT(population, c.least) << c.samples;
-    EXPECT_LT(population, c.most) << c.samples;
-  }
-}
-
 // Cancellation: 1 - 2 E a + E sum a^2 is below 1e-14 where the loss itself still has all its digits.
 TEST(Traps, LossNearConvergenceKeepsItsDigits) {
   const auto task = convergence_task("features=10 prompt_length=inf");

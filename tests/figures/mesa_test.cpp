@@ -31,6 +31,18 @@ TEST(MesaFigures, StepOfEveryStartInTheory) {
   for (const auto& f : figures) EXPECT_NEAR(form("mesa_step_size", f.line), f.c, 6e-6 * std::max(1.0, 10 * f.c)) << f.line;
 }
 
+// Standard deviation of the recovery ratio: a mean over 512 sequences and d coordinates of c times x_j^2 + sum_{r != j} x_r^2 Re D_jr,
+// where D is a mean of n = T - 2 uniform phases, E D = 0, E (Re D)^2 = 1 / (2n), and D_rj = D_jr^*, so that one pair contributes
+// (x_j^2 + x_r^2) Re D. In units of the start: x_j^2 has variance 2 and (x_j^2 + x_r^2)^2 mean 8 (Gaussian), 0 and 4 (ones), and of a
+// sparse start every ratio is c.
+double deviation_of_recovery(const RotationLaw& law, double c) {
+  const bool gaussian = law.start == RotationLaw::Start::gaussian;
+  if (law.start == RotationLaw::Start::sparse) return 0;
+  const auto d = static_cast<double>(law.dimension), n = static_cast<double>(law.length - 2);
+  const double own = gaussian ? 2 / d : 0, pairs = (d - 1) / (2 * d) * (gaussian ? 8 : 4) / (2 * n);
+  return c * law.scale * law.scale * std::sqrt((own + pairs) / 512);
+}
+
 TEST(MesaFigures, DescentReachesThatStepFromEveryStart) {
   const struct {
     const char* line;
@@ -47,7 +59,9 @@ TEST(MesaFigures, DescentReachesThatStepFromEveryStart) {
       const Experiment run(f.line + start + " record_every=1000", name);
       ASSERT_EQ(run.status, LAMINA_OK);
       EXPECT_NEAR(run.last("c"), f.c, 1e-5 * std::max(1.0, 10 * f.c)) << f.line << start;
-      EXPECT_NEAR(run.last("recovery_ratio"), f.ratio, 0.02) << f.line << start;
+      const double deviation = deviation_of_recovery(*run.trainer->task()->rotation(), f.c);
+      EXPECT_NEAR(run.last("recovery_ratio"), f.ratio, 4 * deviation + 1e-5 * std::max(1.0, f.ratio)) << f.line << start;
+      if (start.empty()) std::printf("%-58s ratio %.5f, expected %.5f, z = %.2f\n", f.line, run.last("recovery_ratio"), f.ratio, deviation > 0 ? (run.last("recovery_ratio") - f.ratio) / deviation : 0.0);
       if (start.empty()) {
         EXPECT_EQ(run.last("a"), run.last("b")) << "descent keeps a = b: " << f.line;
       }
@@ -96,6 +110,55 @@ TEST(MesaFigures, SparseStartsAreRecoveredExactly) {
   }
   EXPECT_EQ(form("mesa_optimum", "start=sparse"), 0);
   EXPECT_GT(form("mesa_optimum", ""), 1);
+}
+
+// Sparse starts with angles on a grid of 64 at T = 20: the mean of e^{i k theta} over the grid is 0 for 0 < |k| < 64, as over the
+// uniform law, so that what leaves the blocks is 0 within rounding at every step; of samples it is what their means are off.
+TEST(MesaFigures, SparseStartsLeaveTheBlocksBySamplingErrorAlone) {
+  constexpr int64_t d = 3, T = 20, grid = 64;
+  const auto task = tests::task_of(name, "start=sparse dimension=3 prompt_length=20");
+  Prompts prompts;
+  prompts.resize(d * grid, T);
+  prompts.values.assign(static_cast<size_t>(d * grid * T * 2 * d), 0.0);
+  for (int64_t j = 0; j < d; ++j)
+    for (int64_t g = 0; g < grid; ++g)
+      for (int64_t t = 0; t < T; ++t) {
+        double* x = &prompts.values[static_cast<size_t>(((j * grid + g) * T + t) * 2 * d + 2 * j)];
+        const double angle = 2 * M_PI * static_cast<double>(g * t % grid) / grid;
+        x[0] = std::cos(angle), x[1] = std::sin(angle);
+      }
+  const auto trainer = tests::trainer_of("variant=original start=sparse dimension=3 prompt_length=20 data=fixed samples=1", name);
+  const auto model = trainer->model().clone();
+  const Team team(1);
+  const auto compiled = model->compile(prompts, {}, team);
+  std::vector<double> gradient(model->parameters().size());
+  double off = 0;
+  for (int t = 0; t < 300; ++t) {
+    model->loss_and_gradient(*compiled, team, gradient.data(), false);
+    for (size_t i = 0; i < gradient.size(); ++i) model->mutable_parameters()[i] -= 1e-2 * gradient[i];
+  }
+  const std::vector<double>& x = model->parameters();
+  constexpr int64_t D = 2 * d, p = d * D;
+  for (int64_t i = 0; i < std::ssize(x); ++i) {
+    const bool value = i < p, key = i >= 2 * p && i < 2 * p + D * D;
+    const int64_t row = value ? i / D : (i - 2 * p) / D, column = i % D;
+    if (!(value && row == column) && !(key && row == d + column)) off = std::max(off, std::abs(x[i]));
+  }
+  EXPECT_LT(off, 1e-13);
+  EXPECT_NEAR(x[0] * x[2 * p + d * D], 1, 1e-6);  // c
+  double last = 1;
+  for (const int samples : {100, 400, 1600}) {
+    double most = 0;
+    for (int seed = 1; seed <= 3; ++seed) {
+      const Experiment run("variant=original data=fixed dimension=3 prompt_length=20 record_every=1000 start=sparse step_size=1e-2 steps=300 samples=" +
+                               std::to_string(samples) + " seed=" + std::to_string(seed),
+                           name);
+      most = std::max(most, run.last("off_diagonal"));
+    }
+    std::printf("sparse, grid %.1e; %d samples: largest entry off the blocks of three seeds %.1e\n", off, samples, most);
+    EXPECT_LT(most, last / 2) << samples;  // M^-1/2 at least
+    last = most;
+  }
 }
 
 TEST(MesaFigures, FullMatricesKeepTheBlocksForSparseStartsAndLeaveThemForOnes) {
