@@ -177,9 +177,12 @@ const TaskRow causal_structure_row = {
     "reduced model f = X^T softmax(softmax(A1) X A2^T x_T), where A1 [T, T] attends by position, causal with itself, and A2 [S, S] by "
     "token, A2(0) = beta_0 I, A1 trained first, then A2, loss log(f + epsilon); the first gradient of A1 is ordered by the chi-square "
     "information between tokens, so that the parent wins. Derived here: gradients, the posterior mean from the children of the query's "
-    "copies (`excess` is measured from it; it leaves out what roots say of the stationary law). Choices: gradient descent with one step "
-    "size a stage, beta_0 = initial_scale = 0.1, the query among the keys, all step sizes and lengths. A Dirichlet row is made of gamma "
-    "variables by the rejection of Marsaglia and Tsang (ACM Trans. Math. Software 26, 2000), exact.",
+    "copies (`excess` is measured from it, with the same epsilon; it leaves out what roots say of the stationary law). Choices: gradient "
+    "descent with one step size a stage, beta_0 = initial_scale = 0.1, the query among the keys, all step sizes and lengths; roots are no "
+    "children of anything (in the code's baseline an index of -1 makes them the last context token's). Not here: the trained model of the code (two "
+    "layers that append attention to a stream of one-hot tokens and positions, all matrices from zero, a softmax at the end) with its "
+    "learning curves, and a population form: none is known in closed form. A Dirichlet row is made of gamma variables by the rejection of "
+    "Marsaglia and Tsang (ACM Trans. Math. Software 26, 2000), exact.",
     option_rows,
     default_rows,
     without,
