@@ -93,6 +93,21 @@ TEST(F18, FloorsOfLinearAttention) {
   EXPECT_NEAR(run.last("excess"), 0, 1e-9);
 }
 
+// The infimum of linear attention for other classes of functions: the closed form where the identity is given as a matrix, and where
+// descent ends where it is not diagonal.
+TEST(F18, LinearFloorOfOtherFunctions) {
+  for (const int N : {1, 2, 7}) {
+    const std::string law = "features=3 feature_weights=3,2,1 prompt_length=" + std::to_string(N);
+    for (int k = 0; k < 3; ++k)
+      EXPECT_NEAR(infimum_of(*convergence_task(law + " second_moments=1,0,0,0,1,0,0,0,1")->features(), kernels::Map::linear, k),
+                  infimum_of(*convergence_task(law)->features(), kernels::Map::linear, k), 1e-15);
+    const Experiment run(law + " second_moments=2,0.5,-0.3,0.5,1,0.2,-0.3,0.2,1.5 attention=linear step_size=2 steps=20000 record_every=20000",
+                         "in_context_convergence");
+    EXPECT_GT(run.at(0, "excess"), 0.05);
+    EXPECT_NEAR(run.last("excess"), 0, 1e-12) << N;
+  }
+}
+
 // relu'(0) = 1: a run from zero moves at once, and on this law it ends where linear attention does.
 TEST(F18, ReluStartsAtItsKink) {
   const Experiment relu("features=10 prompt_length=50 attention=relu step_size=20 steps=3000", "in_context_convergence");
