@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/kernels.hpp"
 #include "kernels/scalar_math.hpp"
 
 namespace lamina {
@@ -45,9 +46,13 @@ double central(double q) {
   return q * horner(central_a, r) / horner(central_b, r);
 }
 
+double beyond(double r) {
+  return horner(far_a, r - 5) / horner(far_b, r - 5);
+}
+
 double inverse_of_tail(double p) {
   const double q = p - 0.5, r = std::sqrt(-kernels::log(q < 0 ? p : 1 - p));
-  const double x = r <= 5 ? horner(middle_a, r - 1.6) / horner(middle_b, r - 1.6) : horner(far_a, r - 5) / horner(far_b, r - 5);
+  const double x = r <= 5 ? horner(middle_a, r - 1.6) / horner(middle_b, r - 1.6) : beyond(r);
   return q < 0 ? -x : x;
 }
 
@@ -60,19 +65,43 @@ double Random::normal() {
   return std::fabs(q) <= central_half ? central(q) : inverse_of_tail(p);
 }
 
-// The central form for all, which a compiler makes vectors of, and then the tails, three in twenty, once more.
 void Random::normals(std::span<double> out) {
   constexpr size_t most = 64;
   uint64_t word[most];
-  double p[most];
+  for (size_t first = 0; first < out.size(); first += most) {
+    const std::span<double> part = out.subspan(first, std::min(most, out.size() - first));
+    words({word, part.size()});
+    normals_of({word, part.size()}, part);
+  }
+}
+
+// The central form for all, which a compiler makes vectors of; then the tails, three in twenty, gathered without a branch, which could
+// not be foretold.
+void normals_of(std::span<const uint64_t> words, std::span<double> out) {
+  static const kernels::Table<double>& table = []() -> const kernels::Table<double>& {
+    const kernels::InstructionSet* set = kernels::select(nullptr);
+    return *(set ? set : kernels::at(kernels::count() - 1))->f64;  // all have the same bits
+  }();
+  constexpr size_t most = 256;
+  double p[most], tail[most], r[most], x[most];
+  uint32_t place[most];
   for (size_t first = 0; first < out.size(); first += most) {
     const size_t count = std::min(most, out.size() - first);
-    double* x = out.data() + first;
-    words({word, count});
-    for (size_t i = 0; i < count; ++i) p[i] = probability(word[i]);
-    for (size_t i = 0; i < count; ++i) x[i] = central(p[i] - 0.5);
-    for (size_t i = 0; i < count; ++i)
-      if (std::fabs(p[i] - 0.5) > central_half) x[i] = inverse_of_tail(p[i]);
+    double* y = out.data() + first;
+    for (size_t i = 0; i < count; ++i) p[i] = probability(words[first + i]);
+    for (size_t i = 0; i < count; ++i) y[i] = central(p[i] - 0.5);
+    size_t tails = 0;
+    for (size_t i = 0; i < count; ++i) {
+      place[tails] = static_cast<uint32_t>(i), tail[tails] = std::min(p[i], 1 - p[i]);
+      tails += std::fabs(p[i] - 0.5) > central_half;
+    }
+    table.log(static_cast<int64_t>(tails), tail, r);
+    for (size_t i = 0; i < tails; ++i) r[i] = std::sqrt(-r[i]);
+    for (size_t i = 0; i < tails; ++i) x[i] = horner(middle_a, r[i] - 1.6) / horner(middle_b, r[i] - 1.6);
+    for (size_t i = 0; i < tails; ++i) {
+      if (r[i] > 5) x[i] = beyond(r[i]);
+      y[place[i]] = std::copysign(x[i], p[place[i]] - 0.5);
+    }
   }
 }
 

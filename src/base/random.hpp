@@ -57,4 +57,7 @@ class Random {
   int used_ = 4;
 };
 
+// What Random::normals makes of its words: out[i] of words[i].
+void normals_of(std::span<const uint64_t> words, std::span<double> out);
+
 }  // namespace lamina

@@ -1,37 +1,47 @@
 // Filling blocks, and their loss and slopes; the loops over lanes are what a compiler makes vectors of.
 #include "model/feature_blocks.hpp"
 
+#include <algorithm>
+
 namespace lamina {
 
-void FeatureBlocks::add(int32_t query, double weight, double target, const std::vector<double>& count, const std::vector<double>& value) {
-  features_ = count.size();
-  if (blocks_.empty() || blocks_.back().query != query || blocks_.back().filled == lanes) {
-    finish();
-    blocks_.push_back({query});
-    rows_.resize(rows_.size() + features_);
+void FeatureBlocks::arrange(std::span<const int32_t> queries, int64_t features) {
+  features_ = static_cast<size_t>(features);
+  std::vector<int64_t> place(features_ + 1, 0);
+  for (const int32_t query : queries) ++place[static_cast<size_t>(query) + 1];
+  blocks_.clear();
+  for (size_t k = 0; k < features_; ++k) {
+    place[k + 1] += place[k];
+    for (int64_t first = place[k]; first < place[k + 1]; first += lanes)
+      blocks_.push_back({static_cast<int32_t>(k), first, std::min(lanes, place[k + 1] - first)});
   }
-  Block& block = blocks_.back();
-  const auto lane = static_cast<size_t>(block.filled++);
-  block.weight[lane] = weight, block.target[lane] = target;
-  Row* rows = &rows_[rows_.size() - features_];
-  double length = 0;
-  for (size_t n = 0; n < features_; ++n) {
-    length += count[n];
-    rows[n].count[lane] = count[n];
-    rows[n].mean[lane] = count[n] > 0 ? value[n] / count[n] : 0;
+  order_.resize(queries.size());
+  for (size_t i = 0; i < queries.size(); ++i) {
+    int64_t& next = place[static_cast<size_t>(queries[i])];
+    order_[static_cast<size_t>(next++)] = static_cast<int64_t>(i);
   }
-  block.length[lane] = length;
+  rows_.resize(blocks_.size() * features_);
 }
 
-void FeatureBlocks::finish() {
-  if (blocks_.empty()) return;
-  Block& block = blocks_.back();
-  Row* rows = &rows_[rows_.size() - features_];
-  for (auto lane = static_cast<size_t>(block.filled); lane < lanes; ++lane) {
-    block.length[lane] = block.length[0];
-    for (size_t n = 0; n < features_; ++n) rows[n].count[lane] = rows[n].count[0], rows[n].mean[lane] = rows[n].mean[0];
+void FeatureBlocks::put(int64_t block, int64_t lane, const Prompt& prompt) {
+  Block& b = blocks_[static_cast<size_t>(block)];
+  const auto l = static_cast<size_t>(lane);
+  Row* rows = &rows_[static_cast<size_t>(block) * features_];
+  double length = 0;
+  for (size_t n = 0; n < features_; ++n) {
+    length += prompt.occurs[n];
+    rows[n].occurs[l] = prompt.occurs[n], rows[n].mean[l] = prompt.mean[n];
   }
-  block.filled = lanes;
+  b.weight[l] = prompt.weight, b.target[l] = prompt.target, b.length[l] = length;
+}
+
+void FeatureBlocks::pad(int64_t block) {
+  Block& b = blocks_[static_cast<size_t>(block)];
+  Row* rows = &rows_[static_cast<size_t>(block) * features_];
+  for (auto lane = static_cast<size_t>(b.filled); lane < lanes; ++lane) {
+    b.length[lane] = b.length[0];
+    for (size_t n = 0; n < features_; ++n) rows[n].occurs[lane] = rows[n].occurs[0], rows[n].mean[lane] = rows[n].mean[0];
+  }
 }
 
 FeatureBlocks::Lanes FeatureBlocks::evaluate(int64_t which, const double* column, double self, bool softmax, Lanes* slopes) const {
@@ -43,7 +53,7 @@ FeatureBlocks::Lanes FeatureBlocks::evaluate(int64_t which, const double* column
   for (size_t n = 0; n < features_; ++n) {
     Lanes &zn = z[n % 2], &sn = s[n % 2];
     for (size_t l = 0; l < lanes; ++l) {
-      const double b = rows[n].count[l] * column[n];
+      const double b = rows[n].occurs[l] * column[n];
       zn[l] += b, sn[l] += b * rows[n].mean[l];
     }
   }
@@ -58,11 +68,11 @@ FeatureBlocks::Lanes FeatureBlocks::evaluate(int64_t which, const double* column
   if (!slopes) return loss;
   if (softmax) {
     for (size_t n = 0; n < features_; ++n)
-      for (size_t l = 0; l < lanes; ++l) slopes[n][l] += rate[l] * (rows[n].count[l] * column[n]) * (rows[n].mean[l] - yhat[l]);
+      for (size_t l = 0; l < lanes; ++l) slopes[n][l] += rate[l] * (rows[n].occurs[l] * column[n]) * (rows[n].mean[l] - yhat[l]);
     for (size_t l = 0; l < lanes; ++l) slopes[static_cast<size_t>(block.query)][l] -= rate[l] * self * yhat[l];
   } else {
     for (size_t n = 0; n < features_; ++n)
-      for (size_t l = 0; l < lanes; ++l) slopes[n][l] += rate[l] * rows[n].count[l] * rows[n].mean[l];
+      for (size_t l = 0; l < lanes; ++l) slopes[n][l] += rate[l] * rows[n].occurs[l] * rows[n].mean[l];
   }
   return loss;
 }

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace lamina {
@@ -17,13 +18,24 @@ class FeatureBlocks {
   int32_t query(int64_t block) const { return blocks_[static_cast<size_t>(block)].query; }
 
   bool occurs(int64_t block, size_t lane, int64_t feature) const {
-    return rows_[static_cast<size_t>(block) * features_ + static_cast<size_t>(feature)].count[lane] > 0;
+    return rows_[static_cast<size_t>(block) * features_ + static_cast<size_t>(feature)].occurs[lane] > 0;
   }
 
-  // The next prompt, queries ascending: how often each of `features` features occurs, and the sums of its labels.
-  void add(int32_t query, double weight, double target, const std::vector<double>& count, const std::vector<double>& value);
-  // Fills the lanes that are left with copies of weight 0.
-  void finish();
+  // Blocks for prompts with these queries, in ascending order of query and then of prompt; to be filled.
+  void arrange(std::span<const int32_t> queries, int64_t features);
+  // A prompt as lane of a block: how often each feature occurs, and the mean of its labels (of none: any finite number).
+  struct Prompt {
+    const double *occurs, *mean;  // [features]
+    double weight, target;
+  };
+  // Fills a block with the prompts that read(i) gives; lanes that are left get copies of weight 0. Different blocks may be filled on
+  // different threads.
+  template <class Read>
+  void fill(int64_t block, const Read& read) {
+    const Block& b = blocks_[static_cast<size_t>(block)];
+    for (int64_t lane = 0; lane < b.filled; ++lane) put(block, lane, read(order_[static_cast<size_t>(b.first + lane)]));
+    pad(block);
+  }
 
   // Losses of a block under attention weights proportional to column [features], by lane. slopes [features] may be null: to them
   // is added what becomes -dL/dq_n, by lane. softmax: self is the query's own weight (0 if masked); else the weights are the mapped
@@ -33,15 +45,19 @@ class FeatureBlocks {
  private:
   struct Block {
     int32_t query;
-    int64_t filled = 0;
+    int64_t first, filled;  // of order_
     Lanes weight{}, target{}, length{};
   };
   struct Row {
-    Lanes count, mean;  // of one feature; the mean of no label is 0
+    Lanes occurs, mean;  // of one feature
   };
+  void put(int64_t block, int64_t lane, const Prompt& prompt);
+  void pad(int64_t block);
+
   size_t features_ = 0;
   std::vector<Block> blocks_;
-  std::vector<Row> rows_;  // [blocks, features]
+  std::vector<Row> rows_;       // [blocks, features]
+  std::vector<int64_t> order_;  // prompts by query
 };
 
 }  // namespace lamina

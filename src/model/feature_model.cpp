@@ -2,8 +2,10 @@
 #include "model/feature_model.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "base/error.hpp"
 #include "model/feature_blocks.hpp"
@@ -27,7 +29,8 @@ class FeaturePrompts final : public CompiledPrompts {
   FeatureBlocks blocks;          // of raw prompts longer than there are features; else the lists below
   std::vector<FeaturePrompt> prompts;
   std::vector<int32_t> feature;
-  std::vector<double> count, value;  // how often it occurs; the sum of its labels
+  std::vector<double> count, mean;  // how often it occurs; its mean label
+  FeatureCounts drawn;              // what the blocks were made of, where the model drew it
 };
 
 class FeatureModel final : public Model {
@@ -52,38 +55,59 @@ class FeatureModel final : public Model {
   Column loss_column() const override { return {"loss", "the objective descended: half the mean squared error"}; }
   Column excess_column() const override { return {"excess", "the loss minus the infimum of the population loss at this prompt length"}; }
 
-  std::unique_ptr<CompiledPrompts> compile(const Prompts& prompts, std::span<const double> weights, const Team&) const override {
+  std::unique_ptr<CompiledPrompts> compile(const Prompts& prompts, std::span<const double> weights, const Team& team) const override {
     auto out = std::make_unique<FeaturePrompts>();
     out->averaged = prompts.values.empty();
-    std::vector<int64_t> order(static_cast<size_t>(prompts.count)), place(static_cast<size_t>(K_ + 1), 0);
-    for (int64_t i = 0; i < prompts.count; ++i) ++place[prompts.row(i).back() + 1];
-    for (int64_t k = 0; k < K_; ++k) place[k + 1] += place[k];
-    for (int64_t i = 0; i < prompts.count; ++i) order[place[prompts.row(i).back()]++] = i;
-    std::vector<double> count(static_cast<size_t>(K_)), value(count);
+    std::vector<int32_t> query(static_cast<size_t>(prompts.count));
+    for (int64_t i = 0; i < prompts.count; ++i) query[i] = prompts.row(i).back();
+    const auto weight = [&](int64_t i) { return weights.empty() ? 1 / static_cast<double>(prompts.count) : weights[i]; };
+    if (!out->averaged && K_ < prompts.length) {
+      out->blocks.arrange(query, K_);
+      fill_blocks(*out, team, [&](int64_t i, std::vector<double>& occurs, std::vector<double>& mean) {
+        count_features(prompts, i, occurs, mean);
+        return FeatureBlocks::Prompt{occurs.data(), mean.data(), weight(i), prompts.values_of(i).back()};
+      });
+      return out;
+    }
+    std::vector<int64_t> order(query.size());
+    std::iota(order.begin(), order.end(), int64_t{0});
+    std::ranges::stable_sort(order, {}, [&](int64_t i) { return query[i]; });
+    std::vector<double> occurs(static_cast<size_t>(K_)), mean(occurs);
     for (const int64_t i : order) {
-      const auto row = prompts.row(i);
-      std::ranges::fill(count, 0.0), std::ranges::fill(value, 0.0);
-      for (size_t j = 0; j + 1 < row.size(); ++j) {
-        count[row[j]] += 1;
-        if (!out->averaged) value[row[j]] += prompts.values_of(i)[j];
-      }
-      if (out->queries.empty() || out->queries.back() != row.back()) out->queries.push_back(row.back());
-      if (!out->averaged && K_ < prompts.length) {
-        out->blocks.add(row.back(), weights.empty() ? 1 / static_cast<double>(prompts.count) : weights[i], prompts.values_of(i).back(), count, value);
-        continue;
-      }
-      FeaturePrompt p{row.back(), static_cast<int64_t>(out->feature.size()), 0, 0, 0};
-      p.weight = weights.empty() ? 1 / static_cast<double>(prompts.count) : weights[i];
-      p.target = out->averaged ? 0 : prompts.values_of(i).back();
+      count_features(prompts, i, occurs, mean);
+      if (out->queries.empty() || out->queries.back() != query[i]) out->queries.push_back(query[i]);
+      FeaturePrompt p{query[i], static_cast<int64_t>(out->feature.size()), 0, weight(i), out->averaged ? 0 : prompts.values_of(i).back()};
       for (int64_t n = 0; n < K_; ++n) {
-        if (count[n] == 0) continue;
+        if (occurs[n] == 0) continue;
         out->feature.push_back(static_cast<int32_t>(n));
-        out->count.push_back(count[n]), out->value.push_back(value[n]);
+        out->count.push_back(occurs[n]), out->mean.push_back(mean[n]);
       }
       p.last = static_cast<int64_t>(out->feature.size());
       out->prompts.push_back(p);
     }
-    out->blocks.finish();
+    return out;
+  }
+
+  // Where prompts go into blocks the task may count them as it draws, and no token is written.
+  std::unique_ptr<CompiledPrompts> draw(const Task& task, const Draw& which, const Team& team, Prompts& prompts,
+                                        std::unique_ptr<CompiledPrompts> last) const override {
+    if (which.averaged || K_ > task.features()->length || !task.concurrent()) return Model::draw(task, which, team, prompts, nullptr);
+    std::unique_ptr<FeaturePrompts> out(static_cast<FeaturePrompts*>(last.release()));
+    if (!out) out = std::make_unique<FeaturePrompts>();
+    FeatureCounts& drawn = out->drawn;
+    drawn.resize(which.count, K_);
+    constexpr int64_t part = 64;
+    std::atomic<bool> able{true};
+    team.for_each((which.count + part - 1) / part, [&](int64_t chunk, int) {
+      const int64_t first = chunk * part, count = std::min(part, which.count - first);
+      if (!task.sample_counts(Split::train, which.seed, which.first + first, count, first, drawn)) able = false;
+    });
+    if (!able) return Model::draw(task, which, team, prompts, nullptr);
+    out->blocks.arrange(drawn.query, K_);
+    fill_blocks(*out, team, [&](int64_t i, std::vector<double>&, std::vector<double>&) {
+      const double* label = &drawn.label[i * K_];
+      return FeatureBlocks::Prompt{&drawn.occurs[i * K_], label, 1 / static_cast<double>(which.count), label[drawn.query[i]]};
+    });
     return out;
   }
 
@@ -162,6 +186,40 @@ class FeatureModel final : public Model {
     std::vector<double> weight;  // [query, feature]: e^{q - max q}, or the mapped score
     std::vector<char> wide;      // [query]: e^{q - max q} is of no use, the largest must be that of each prompt
   };
+
+  // A block's prompts by read(i, occurs, mean), which may use the two [features] for what it gives; and which queries occur.
+  template <class Read>
+  void fill_blocks(FeaturePrompts& out, const Team& team, const Read& read) const {
+    constexpr int64_t part = 8;
+    const int64_t blocks = out.blocks.size();
+    team.for_each((blocks + part - 1) / part, [&](int64_t chunk, int) {
+      std::vector<double> occurs(static_cast<size_t>(K_)), mean(occurs);
+      for (int64_t b = chunk * part; b < std::min(blocks, (chunk + 1) * part); ++b)
+        out.blocks.fill(b, [&](int64_t i) { return read(i, occurs, mean); });
+    });
+    out.queries.clear();
+    for (int64_t b = 0; b < blocks; ++b)
+      if (out.queries.empty() || out.queries.back() != out.blocks.query(b)) out.queries.push_back(out.blocks.query(b));
+  }
+
+  // Of prompt i: how often each feature occurs, and its mean label, as the first plus the mean of what the others differ from it: labels
+  // that are equal have themselves as mean, to the bit.
+  void count_features(const Prompts& prompts, int64_t i, std::vector<double>& occurs, std::vector<double>& mean) const {
+    const auto row = prompts.row(i);
+    std::ranges::fill(occurs, 0.0), std::ranges::fill(mean, 0.0);
+    if (prompts.values.empty()) {
+      for (size_t j = 0; j + 1 < row.size(); ++j) occurs[row[j]] += 1;
+      return;
+    }
+    const auto y = prompts.values_of(i);
+    std::vector<double> first(occurs.size());
+    for (size_t j = 0; j + 1 < row.size(); ++j) {
+      const int32_t n = row[j];
+      if (occurs[n] == 0) first[n] = y[j];
+      occurs[n] += 1, mean[n] += y[j] - first[n];
+    }
+    for (size_t n = 0; n < mean.size(); ++n) mean[n] = occurs[n] > 0 ? first[n] + mean[n] / occurs[n] : 0;
+  }
 
   struct Chunk {
     double loss = 0;
@@ -277,16 +335,16 @@ class FeatureModel final : public Model {
   double raw(const FeaturePrompts& all, const FeaturePrompt& p, const Columns& columns, std::vector<double>& b, double* slopes) const {
     const double self = attend(all, p, columns, b);
     double yhat = 0;
-    for (int64_t i = p.first; i < p.last; ++i) yhat += b[i - p.first] * (all.value[i] / all.count[i]);
+    for (int64_t i = p.first; i < p.last; ++i) yhat += b[i - p.first] * all.mean[i];
     const double delta = yhat - p.target;
     if (slopes && map_ == kernels::Map::softmax) {
       for (int64_t i = p.first; i < p.last; ++i)
-        slopes[all.feature[i]] += p.weight * delta * b[i - p.first] * (all.value[i] / all.count[i] - yhat);
+        slopes[all.feature[i]] += p.weight * delta * b[i - p.first] * (all.mean[i] - yhat);
       slopes[p.query] -= p.weight * delta * self * yhat;
     } else if (slopes) {
       const double length = length_of(all, p);
       for (int64_t i = p.first; i < p.last; ++i)
-        slopes[all.feature[i]] += p.weight * delta * slope_of(all, p, i, length) * (all.value[i] / all.count[i]);
+        slopes[all.feature[i]] += p.weight * delta * slope_of(all, p, i, length) * all.mean[i];
     }
     return p.weight * 0.5 * delta * delta;
   }

@@ -80,6 +80,26 @@ void Model::require_law_of(const Task& given) const {
   if (law_.noise != task.noise) fail_other_law("noise", law_.noise, task.noise);
 }
 
+// Any cut into parts gives the same prompts, since each is a function of its number alone.
+std::unique_ptr<CompiledPrompts> Model::draw(const Task& task, const Draw& which, const Team& team, Prompts& drawn,
+                                             std::unique_ptr<CompiledPrompts>) const {
+  if (!task.concurrent() || team.threads() == 1) {
+    task.sample(Split::train, which.seed, which.first, which.count, drawn);
+  } else {
+    constexpr int64_t part = 64;
+    drawn.resize(which.count, task.positions());
+    drawn.values.resize(static_cast<size_t>(which.count * task.values()));
+    team.for_each((which.count + part - 1) / part, [&](int64_t chunk, int) {
+      const int64_t first = chunk * part, count = std::min(part, which.count - first);
+      Prompts some;
+      task.sample(Split::train, which.seed, which.first + first, count, some);
+      for (int64_t i = 0; i < count; ++i) drawn.copy_row(first + i, some, i);
+    });
+  }
+  if (which.averaged) drawn.values.clear();
+  return compile(drawn, {}, team);
+}
+
 void Model::set_parameters(std::span<const double> values) {
   if (values.size() != parameters_.size())
     fail_argument("count", static_cast<double>(values.size()), "the parameter count " + std::to_string(parameters_.size()));

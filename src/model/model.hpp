@@ -80,6 +80,15 @@ class Model {
 
   // weights [count] sum to 1 (empty: all equal). Labels are scored; answers fix the soft loss.
   virtual std::unique_ptr<CompiledPrompts> compile(const Prompts& prompts, std::span<const double> weights, const Team& team) const = 0;
+  // New prompts of the training split, drawn and compiled: first..first+count-1 under a seed, equal weights; averaged: without labels.
+  // drawn is memory for prompts, last (or null) what an earlier call of this model gave, both to be used again.
+  struct Draw {
+    uint64_t seed;
+    int64_t first, count;
+    bool averaged;
+  };
+  virtual std::unique_ptr<CompiledPrompts> draw(const Task& task, const Draw& which, const Team& team, Prompts& drawn,
+                                                std::unique_ptr<CompiledPrompts> last) const;
   // gradient [parameters] may be null; entries of held tensors are 0. The excess is computed only where it is asked for.
   virtual Loss loss_and_gradient(const CompiledPrompts& prompts, const Team& team, double* gradient, bool with_excess) const = 0;
   virtual Metrics measure(const CompiledPrompts& prompts, const Team& team) const = 0;

@@ -22,24 +22,26 @@ void PackedUniform::fill(Random& random, int32_t base, std::span<int32_t> out) c
   }
   constexpr size_t lanes = 4;  // independent chains of multiplications, and the words of one Philox block
   const auto range = static_cast<uint64_t>(range_);
-  uint64_t fraction[lanes];
-  const auto next = [&](size_t lane) {
-    const auto product = static_cast<Wide>(fraction[lane]) * range;
-    fraction[lane] = static_cast<uint64_t>(product);
+  uint64_t fraction[16 * lanes];  // of several blocks at once, whose rounds need not wait for each other
+  const auto next = [range, base](uint64_t& f) {
+    const auto product = static_cast<Wide>(f) * range;
+    f = static_cast<uint64_t>(product);
     return base + static_cast<int32_t>(product >> 64);
   };
   const size_t block = lanes * static_cast<size_t>(per_word_);
   size_t i = 0;
-  for (; i + block <= out.size(); i += block) {
-    for (uint64_t& f : fraction) f = random.word();
-    int32_t* target = out.data() + i;
-    for (int j = 0; j < per_word_; ++j, target += lanes) {
-      for (size_t lane = 0; lane < lanes; ++lane) target[lane] = next(lane);
+  while (i + block <= out.size()) {
+    const size_t blocks = std::min<size_t>(16, (out.size() - i) / block);
+    random.words({fraction, blocks * lanes});
+    for (const uint64_t* f = fraction; f < fraction + blocks * lanes; f += lanes, i += block) {
+      uint64_t a = f[0], b = f[1], c = f[2], d = f[3];  // in registers
+      int32_t* target = out.data() + i;
+      for (int j = 0; j < per_word_; ++j, target += lanes) target[0] = next(a), target[1] = next(b), target[2] = next(c), target[3] = next(d);
     }
   }
   if (i == out.size()) return;
-  for (uint64_t& f : fraction) f = random.word();
-  for (size_t lane = 0; i < out.size(); ++i, lane = (lane + 1) % lanes) out[i] = next(lane);
+  random.words({fraction, lanes});
+  for (size_t lane = 0; i < out.size(); ++i, lane = (lane + 1) % lanes) out[i] = next(fraction[lane]);
 }
 
 void AliasTables::set(int64_t row, std::span<const double> weights) {

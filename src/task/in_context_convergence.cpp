@@ -102,28 +102,63 @@ class InContextConvergence final : public Task {
   }
 
   void sample(Split split, uint64_t seed, int64_t first, int64_t count, Prompts& out) const override {
-    if (law_.length < 0)
-      fail(LAMINA_E_UNSUPPORTED, "prompt_length is inf: prompts of infinite length cannot be drawn, only data=population is possible");
-    if (static_cast<double>(law_.length) > largest_sampled)
-      fail(LAMINA_E_UNSUPPORTED, "prompt_length is " + std::to_string(law_.length) + ", must be at most " + number_text(largest_sampled) +
-                                     " to be drawn; or use data=population");
-    if (!has(split)) fail(LAMINA_E_UNSUPPORTED, "the unseen split cannot be drawn: every feature occurs in training");
+    require_drawn(split);
     out.resize(count, law_.length + 1);
     out.values.resize(out.tokens.size());
     std::vector<double> f(static_cast<size_t>(law_.features)), normal(f.size());
     for (int64_t i = 0; i < count; ++i) {
       Random random(seed, purpose_of(split), static_cast<uint64_t>(first + i));
       const std::span<int32_t> row = out.row(i);
-      if (uniform_) uniform_->fill(random, 0, row);
-      else table_.fill(0, random, row);
-      draw_function(random, normal, f);
+      draw_tokens(random, row);
+      random.normals(normal);
+      make_function(normal, f);
       const std::span<double> y = out.values_of(i);
       for (size_t j = 0; j < row.size(); ++j) y[j] = f[static_cast<size_t>(row[j])];
       out.label[static_cast<size_t>(i)] = out.answer[static_cast<size_t>(i)] = row.back();
     }
   }
 
+  bool sample_counts(Split split, uint64_t seed, int64_t first, int64_t count, int64_t at, FeatureCounts& out) const override {
+    require_drawn(split);
+    constexpr size_t histograms = 4;  // so that a token need not wait for the last of the same feature
+    const auto K = static_cast<size_t>(law_.features);
+    std::vector<int32_t> tokens(static_cast<size_t>(law_.length + 1)), occurs(histograms * K);
+    std::vector<uint64_t> words(static_cast<size_t>(count) * K);
+    std::vector<double> normal(root_.empty() ? 0 : words.size());
+    for (int64_t i = 0; i < count; ++i) {
+      Random random(seed, purpose_of(split), static_cast<uint64_t>(first + i));
+      draw_tokens(random, tokens);
+      random.words(std::span(words).subspan(static_cast<size_t>(i) * K, K));
+      out.query[static_cast<size_t>(at + i)] = tokens.back();
+      std::ranges::fill(occurs, 0);
+      const size_t length = tokens.size() - 1, whole = length - length % histograms;
+      for (size_t j = 0; j < whole; j += histograms)
+        for (size_t h = 0; h < histograms; ++h) ++occurs[h * K + static_cast<size_t>(tokens[j + h])];
+      for (size_t j = whole; j < length; ++j) ++occurs[static_cast<size_t>(tokens[j])];
+      double* row = out.occurs.data() + static_cast<size_t>(at + i) * K;
+      for (size_t n = 0; n < K; ++n) row[n] = (occurs[n] + occurs[K + n]) + (occurs[2 * K + n] + occurs[3 * K + n]);
+    }
+    const std::span<double> labels = std::span(out.label).subspan(static_cast<size_t>(at) * K, words.size());
+    normals_of(words, root_.empty() ? labels : normal);
+    for (size_t i = 0; i < normal.size(); i += K) make_function(std::span(normal).subspan(i, K), labels.subspan(i, K));
+    return true;
+  }
+
  private:
+  void require_drawn(Split split) const {
+    if (law_.length < 0)
+      fail(LAMINA_E_UNSUPPORTED, "prompt_length is inf: prompts of infinite length cannot be drawn, only data=population is possible");
+    if (static_cast<double>(law_.length) > largest_sampled)
+      fail(LAMINA_E_UNSUPPORTED, "prompt_length is " + std::to_string(law_.length) + ", must be at most " + number_text(largest_sampled) +
+                                     " to be drawn; or use data=population");
+    if (!has(split)) fail(LAMINA_E_UNSUPPORTED, "the unseen split cannot be drawn: every feature occurs in training");
+  }
+
+  void draw_tokens(Random& random, std::span<int32_t> row) const {
+    if (uniform_) uniform_->fill(random, 0, row);
+    else table_.fill(0, random, row);
+  }
+
   void make_probabilities() {
     const int64_t K = law_.features;
     const std::string& form = settings_.text("feature_law");
@@ -182,13 +217,9 @@ class InContextConvergence final : public Task {
     }
   }
 
-  // f ~ N(0, Gm).
-  void draw_function(Random& random, std::vector<double>& normal, std::vector<double>& f) const {
-    random.normals(normal);
-    if (root_.empty()) {
-      f = normal;
-      return;
-    }
+  // f ~ N(0, Gm) of standard normal numbers.
+  void make_function(std::span<const double> normal, std::span<double> f) const {
+    if (root_.empty()) return static_cast<void>(std::ranges::copy(normal, f.begin()));
     const size_t K = f.size();
     for (size_t m = 0; m < K; ++m) {
       f[m] = 0;

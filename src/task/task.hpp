@@ -43,6 +43,19 @@ struct Prompts {
   }
 };
 
+// Prompts of a feature task by what their loss depends on: how often each feature occurs among the labelled tokens, and its label.
+struct FeatureCounts {
+  int64_t features = 0;
+  std::vector<int32_t> query;          // [count]
+  std::vector<double> occurs, label;   // [count, features]; the query's label is the target
+
+  void resize(int64_t count, int64_t new_features) {
+    const auto prompts = static_cast<size_t>(count), numbers = prompts * static_cast<size_t>(new_features);
+    allocate("prompts", 16.0 * static_cast<double>(numbers), [&] { query.resize(prompts), occurs.resize(numbers), label.resize(numbers); });
+    features = new_features;
+  }
+};
+
 // What the model, the closed forms and the probes need to know of a recall task.
 struct RecallLaw {
   enum class Sampler { s1, s2, s3, other };
@@ -157,6 +170,8 @@ class Task {
   virtual std::shared_ptr<const PromptForm> form() const { return recall_form(law()); }
   // Prompts first..first+count-1 of a split: prompt i is a function of (seed, split, i) alone. Resizes `out`.
   virtual void sample(Split split, uint64_t seed, int64_t first, int64_t count, Prompts& out) const = 0;
+  // The same prompts into rows at..at+count-1 of `out`; false from a task that cannot draw them so.
+  virtual bool sample_counts(Split, uint64_t, int64_t /*first*/, int64_t /*count*/, int64_t /*at*/, FeatureCounts&) const { return false; }
   // Prompts that a first stage of training descends in place of samples, with weights that sum to 1; false if there are none.
   virtual bool first_stage(Prompts&, std::vector<double>&) const { return false; }
   // Whether sample may be called on several threads at once (false for a host's callback).

@@ -88,33 +88,17 @@ class FreshSamples final : public Objective {
  private:
   struct Draw {  // the prompts of the last step asked for
     int64_t step = -1;
-    Prompts prompts;
+    Prompts prompts;  // memory of those that were compiled
     std::unique_ptr<CompiledPrompts> compiled;
   };
 
   const CompiledPrompts& compiled(const Model& model, int64_t step) {
     if (step != drawn_->step) {
       drawn_->step = -1;
-      draw(step, drawn_->prompts);
-      if (averaged_) drawn_->prompts.values.clear();
-      drawn_->compiled = model.compile(drawn_->prompts, {}, team_);
+      drawn_->compiled = model.draw(*task_, {seed_, step * batch_, batch_, averaged_}, team_, drawn_->prompts, std::move(drawn_->compiled));
       drawn_->step = step;
     }
     return *drawn_->compiled;
-  }
-
-  // Any cut into parts gives the same prompts, since each is a function of its number alone.
-  void draw(int64_t step, Prompts& prompts) const {
-    if (!task_->concurrent() || team_.threads() == 1) return task_->sample(Split::train, seed_, step * batch_, batch_, prompts);
-    constexpr int64_t part = 64;
-    prompts.resize(batch_, task_->positions());
-    prompts.values.resize(static_cast<size_t>(batch_ * task_->values()));
-    team_.for_each((batch_ + part - 1) / part, [&](int64_t chunk, int) {
-      const int64_t first = chunk * part, count = std::min(part, batch_ - first);
-      Prompts some;
-      task_->sample(Split::train, seed_, step * batch_ + first, count, some);
-      for (int64_t i = 0; i < count; ++i) prompts.copy_row(first + i, some, i);
-    });
   }
 
   std::shared_ptr<const Task> task_;
