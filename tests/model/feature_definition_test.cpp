@@ -2,10 +2,12 @@
 // features than keys (lists) and fewer (blocks), the query among the keys or not, any second moments, every map.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/random.hpp"
 #include "support/runs.hpp"
+#include "theory/feature_population.hpp"
 
 namespace lamina::tests {
 namespace {
@@ -112,6 +114,30 @@ TEST(Features, LossAndGradientAgainstTheDefinition) {
               const std::string where = size + mask + moments + " " + map + (averaged ? " averaged" : " raw") + (weighted ? " weighted" : "");
               compare(problem(size + mask + moments + " feature_law=zipf", map, 0.8), map, averaged, weighted, where);
             }
+}
+
+// relu'(0) = 1: where every score is 0 slopes are those of linear attention, in lists, in blocks, averaged, and of the exact law.
+TEST(Features, ReluSlopesAtZeroAreLinearOnes) {
+  const Team team(1);
+  for (const char* size : {"features=5 prompt_length=4", "features=5 prompt_length=24"})
+    for (const bool averaged : {false, true}) {
+      const Problem relu = problem(size, "relu", 0), linear = problem(size, "linear", 0);
+      Prompts prompts = relu.prompts;
+      if (averaged) prompts.values.clear();
+      std::vector<double> a(25), b(25);
+      relu.model->loss_and_gradient(*relu.model->compile(prompts, {}, team), team, a.data(), false);
+      linear.model->loss_and_gradient(*linear.model->compile(prompts, {}, team), team, b.data(), false);
+      EXPECT_EQ(a, b) << size << averaged;
+      EXPECT_LT(a[0], -0.01);
+      for (const bool tied : {false, true}) {
+        FeaturePopulation of_relu(*relu.task->features(), kernels::Map::relu, *kernels::select(nullptr)->f64, tied),
+            of_linear(*relu.task->features(), kernels::Map::linear, *kernels::select(nullptr)->f64, tied);
+        std::vector<double> x(static_cast<size_t>(of_relu.variables()), 0.0), c(x), d(x);
+        of_relu.loss_and_gradient(x.data(), c.data(), team), of_linear.loss_and_gradient(x.data(), d.data(), team);
+        EXPECT_EQ(c, d) << size;
+        EXPECT_LT(*std::ranges::min_element(c), 0);
+      }
+    }
 }
 
 // Where a_query is 1 within rounding the averaged loss keeps all its digits.
