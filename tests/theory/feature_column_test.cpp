@@ -66,8 +66,11 @@ Exact enumerate(const System& s) {
     c[i] = left;
     probability *= powl(s.p[i], left) / tgammal(left + 1);
     std::vector<Real> a(s.K), moment(s.K);
-    Real self = s.masked ? 0 : expl(s.q[s.query]), z = self, square = 0, mean = 0;
-    for (int64_t n = 0; n < s.K; ++n) z += a[n] = c[n] * expl(s.q[n]);
+    Real top = s.masked ? -std::numeric_limits<Real>::infinity() : Real(s.q[s.query]);
+    for (int64_t n = 0; n < s.K; ++n)
+      if (c[n] > 0) top = std::max(top, Real(s.q[n]));
+    Real self = s.masked ? 0 : expl(s.q[s.query] - top), z = self, square = 0, mean = 0;
+    for (int64_t n = 0; n < s.K; ++n) z += a[n] = c[n] > 0 ? c[n] * expl(s.q[n] - top) : 0;
     self /= z;
     for (Real& weight : a) weight /= z;
     std::vector<Real> e = a;
@@ -87,36 +90,79 @@ Exact enumerate(const System& s) {
   return exact;
 }
 
-// spread: of the logits, in units of their own; from some hundreds on, most of them have no weight beside the largest, and are all
-// that a prompt without it has.
 // Slopes are sums of terms as large as the loss, which cancel where attention is all on one feature: rounding in units of the loss.
-void expect_enumeration(double spread, double rounding) {
+void expect_enumerated(const System& s, double rounding, const std::string& where) {
+  const Exact exact = enumerate(s);
+  const FeaturePopulation population(law_of(s), kernels::Map::softmax, *kernels::select(nullptr)->f64, true);
+  const ColumnValue value = population.column(s.query, s.q);
+  EXPECT_NEAR(value.loss, exact.loss, 1e-13 * static_cast<double>(exact.loss) + std::numeric_limits<double>::min()) << where;
+  double largest = 0;
+  for (Real d : exact.descent) largest = std::max(largest, std::abs(static_cast<double>(d)));
+  for (int64_t n = 0; n < s.K; ++n) {
+    const double error = 1e-13 * largest + rounding * static_cast<double>(exact.loss);
+    EXPECT_NEAR(value.descent[n], exact.descent[n], error) << where;
+    if (exact.loss > 1e-12 && std::abs(exact.descent[n]) > std::max(1e-12L * largest, 1e10L * rounding * exact.loss)) {
+      EXPECT_NEAR(value.descent[n] / static_cast<double>(exact.descent[n]), 1.0, 1e-10) << where;
+    }
+    EXPECT_NEAR(value.attention[n], exact.attention[n], 1e-13) << where;
+  }
+}
+
+// change: of the logits; from a spread of some hundreds on, most features have no weight beside the largest, and are all that a prompt
+// without it has.
+template <class Change>
+void expect_enumeration(Change change, double rounding, const std::string& what) {
   for (const bool general : {false, true})
     for (const bool masked : {true, false})
       for (uint64_t number = 0; number < 20; ++number) {
         System s = random_system(number, masked, general);
-        for (double& q : s.q) q *= spread;
-        const Exact exact = enumerate(s);
-        const FeaturePopulation population(law_of(s), kernels::Map::softmax, *kernels::select(nullptr)->f64, true);
-        const ColumnValue value = population.column(s.query, s.q);
-        const auto where = ::testing::Message() << "system " << number << (masked ? " masked" : " unmasked") << (general ? " general" : "") << " spread " << spread;
-        EXPECT_NEAR(value.loss, exact.loss, 1e-13 * static_cast<double>(exact.loss) + std::numeric_limits<double>::min()) << where;
-        double largest = 0;
-        for (Real d : exact.descent) largest = std::max(largest, std::abs(static_cast<double>(d)));
-        for (int64_t n = 0; n < s.K; ++n) {
-          const double error = 1e-13 * largest + rounding * static_cast<double>(exact.loss);
-          EXPECT_NEAR(value.descent[n], exact.descent[n], error) << where;
-          if (exact.loss > 1e-12 && std::abs(exact.descent[n]) > std::max(1e-12L * largest, 1e10L * rounding * exact.loss)) {
-            EXPECT_NEAR(value.descent[n] / static_cast<double>(exact.descent[n]), 1.0, 1e-10) << where;
-          }
-          EXPECT_NEAR(value.attention[n], exact.attention[n], 1e-13) << where;
-        }
+        change(s.q);
+        expect_enumerated(s, rounding, "system " + std::to_string(number) + (masked ? " masked" : " unmasked") + (general ? " general" : "") + what);
       }
 }
 
-TEST(FeatureColumn, EqualsEnumeration) { expect_enumeration(1, 0); }
+TEST(FeatureColumn, EqualsEnumeration) {
+  expect_enumeration([](std::vector<double>&) {}, 0, "");
+}
 TEST(FeatureColumn, EqualsEnumerationHoweverTheLogitsSpread) {
-  for (const double spread : {3.0, 8.0, 20.0, 70.0, 150.0, 500.0, 1500.0}) expect_enumeration(spread, 1e-15);
+  for (const double factor : {3.0, 8.0, 20.0, 70.0, 150.0, 500.0, 1500.0})
+    expect_enumeration([&](std::vector<double>& q) { for (double& x : q) x *= factor; }, 1e-15, " times " + std::to_string(factor));
+}
+
+// On both sides of where ranges of s part, at a gap of 16.8 + ln N, and of where a piece is full, at 200 - 16.8 and multiples.
+TEST(FeatureColumn, NothingJumpsWhereRangesPartAndPiecesEnd) {
+  for (const double spread : {16.7, 16.9, 17.4, 17.6, 18.1, 18.3, 18.9, 19.1, 183.1, 183.3, 199.9, 200.1, 383.1, 383.3, 399.9, 400.1})
+    expect_enumeration(
+        [&](std::vector<double>& q) {
+          const auto [low, high] = std::ranges::minmax(q);
+          const double factor = spread / (high - low);
+          for (double& x : q) x *= factor;
+        },
+        1e-15, " spread " + std::to_string(spread));
+}
+
+// A ladder without a gap over several pieces, its rungs below and above the least gap; prompts of one and two.
+TEST(FeatureColumn, LaddersOverSeveralPieces) {
+  for (const double rung : {5.1, 9.7, 16.5, 18.0, 24.9})
+    for (const int64_t N : {1, 2}) {
+      System s{40, N, true, std::vector<double>(40, 1.0 / 40), {}, {}, 17};
+      for (int64_t n = 0; n < s.K; ++n) s.q.push_back(rung * static_cast<double>(n) - 0.3);
+      expect_enumerated(s, 1e-15, "rung " + std::to_string(rung) + " N " + std::to_string(N));
+    }
+}
+
+// An infinite prompt lacks nothing: softmax, whatever the spread; long ones tend to it.
+TEST(FeatureColumn, InfinitePromptsHoweverTheLogitsSpread) {
+  const auto& table = *kernels::select(nullptr)->f64;
+  const FeatureLaw endless{3, 3, -1, true, {0.2, 0.5, 0.3}, {}, {}};
+  FeatureLaw longer = endless;
+  longer.length = 1000000;
+  const std::vector<double> q{-500, 1000, 998};
+  const ColumnValue limit = FeaturePopulation(endless, kernels::Map::softmax, table, false).column(0, q);
+  const double a = 1 / (1 + 0.6 * std::exp(-2.0));
+  EXPECT_NEAR(limit.loss, 0.5 * (1 + a * a + (1 - a) * (1 - a)), 1e-15);
+  EXPECT_EQ(limit.attention[0], 0);
+  EXPECT_NEAR(FeaturePopulation(longer, kernels::Map::softmax, table, false).column(0, q).loss, limit.loss, 1e-5);
 }
 
 // Exchangeable features merged, against every feature for itself.
