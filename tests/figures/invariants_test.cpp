@@ -69,6 +69,29 @@ TEST(F3, ColumnsDecouple) {
     }
 }
 
+// Step t of a run on fresh prompts descends prompts t B .. (t + 1) B - 1 of the seed, however many threads draw them.
+TEST(F19, FreshPromptsAreNumberedOn) {
+  constexpr int64_t batch = 160;
+  for (const std::string data : {"data=fresh", "data=averaged"})
+    for (const char* threads : {"1", "2"}) {
+      const std::string law = "features=6 dimension=8 prompt_length=9 dominant=0.5 ";
+      const Experiment run(law + data + " batch=160 step_size=2 steps=5 probes=none seed=3 threads=" + threads, convergence);
+      const auto model = run.trainer->model().clone();
+      std::vector<double> Q(64, 0.0), gradient(64);
+      const Team team(1);
+      for (int t = 0; t <= 5; ++t) {
+        Prompts prompts;
+        run.trainer->task()->sample(Split::train, 3, t * batch, batch, prompts);
+        if (data == "data=averaged") prompts.values.clear();
+        model->set_parameters(Q);
+        EXPECT_EQ(run.at(t, "loss"), model->loss_and_gradient(*model->compile(prompts, {}, team), team, gradient.data(), false).loss) << data << " " << t;
+        if (t < 5)
+          for (size_t i = 0; i < 64; ++i) Q[i] -= 2 * gradient[i];
+      }
+      EXPECT_EQ(run.trainer->model().parameters(), Q) << data << " threads=" << threads;
+    }
+}
+
 // The largest error of an entry falls as the inverse root of the batch: means over seeds.
 TEST(F19, ErrorOfSampledDescent) {
   const std::string law = "features=6 dimension=8 prompt_length=60 dominant=0.5 step_size=4 steps=200 record_every=200 probes=none ";
