@@ -184,11 +184,12 @@ const TaskRow linear_regression_row = {
     "Learn to predict a linear function of Gaussian vectors from labelled ones in the prompt: linear attention with a covariance",
     "Zhang, Frei and Bartlett, arXiv 2306.09927 (Trained Transformers Learn Linear Models In-Context, JMLR 2024). Stated there: "
     "x ~ N(0, Lambda), y = <w, x>, w ~ N(0, I) fresh for each prompt; one layer of linear attention f = E + W_PV E E^T W_KQ E / N whose "
-    "last entry is the prediction; gradient flow of the population loss from W_PV = sigma e e^T, W_KQ = sigma Theta Theta^T converges for "
-    "small sigma to u = tr(Gamma^-2)^(1/4), U = tr(Gamma^-2)^(-1/4) Gamma^-1, Gamma = (1 + 1/N) Lambda + tr(Lambda)/N; shifts of task "
+    "last entry is the prediction; gradient flow of the population loss from small block matrices converges to u = "
+    "tr(Gamma^-2)^(1/4), U = tr(Gamma^-2)^(-1/4) Gamma^-1, Gamma = (1 + 1/N) Lambda + tr(Lambda)/N; shifts of task "
     "and query are tolerated, one of the covariates is not; covariances of their own for each prompt leave an error. Remembered and not "
-    "confirmed against its text: the condition sigma^2 |Gamma| sqrt(d) < 2, the risk at another test length. Derived here and checked "
-    "against samples: the loss and its gradient for every covariance, fixed or exponential, the infimum, the conserved u^2 - |U|^2 and "
+    "confirmed against its text: the start W_PV = sigma e e^T, W_KQ = sigma Theta Theta^T, the condition "
+    "sigma^2 |Gamma| sqrt(d) < 2, the risk at another test length. Derived here and checked against "
+    "samples: the loss and its gradient for every covariance, fixed or exponential, the infimum, the conserved u^2 - |U|^2 and "
     "the limit from every start that reaches the optimum, all risks, the logistic course of the isotropic case. variant=full trains u "
     "and U alone (gradient flow never leaves these blocks), variant=original every entry of W_PV and W_KQ. Choices: Theta Theta^T is "
     "I / sqrt(d) (initialisation=identity) or M M^T of Gaussian M (gaussian); sigma is such that sigma^2 |Gamma| sqrt(d) = 1/2.",

@@ -141,9 +141,9 @@ const TaskRow mesa_optimisation_row = {
     "Zheng et al., arXiv 2405.16845 (On Mesa-Optimization in Autoregressively Trained Transformers, NeurIPS 2024). Stated there, in its code and "
     "captions: x_{t+1} = W x_t with W = diag(e^{i theta_j}), theta uniform; x_1 Gaussian, sparse or all ones; tokens e_t = (x_t, x_{t-1}); one "
     "layer of linear attention yhat_t = W_PV E_t E_t^H W_KQ e_t / (t - 1); W_KQ[d:, :d] = a I, W_PV[:, :d] = b I and 0 elsewhere at the "
-    "start; loss 1/2 sum_{t=2}^{T-1} |yhat_t - x_{t+1}|^2; full-batch gradient descent; a b -> 1/(5 sigma^2) for Gaussian starts, which "
-    "fail to recover the sequence, 1/scale^2 for sparse ones, which recover it; all-ones starts leave the block form. Remembered and not "
-    "confirmed: the constant at finite T. Derived here: the exact loss of (a, b) and its least value for every start and T, "
+    "start; loss 1/2 sum_{t=2}^{T-1} |yhat_t - x_{t+1}|^2; full-batch gradient descent; Gaussian starts fail to recover the sequence, sparse "
+    "ones recover it, all-ones starts leave the block form. Remembered and not confirmed: a b -> 1/(5 sigma^2) for Gaussian starts and "
+    "1/scale^2 for sparse ones, the constant at finite T. Derived here: the exact loss of (a, b) and its least value for every start and T, "
     "a b -> k1 / (k2 + k3 H_{T-2} / (T - 2)), its logistic course under gradient flow from a = b, and the mean "
     "ratio of prediction to truth, a b E|x_j|^2. variant=full trains a and b alone, "
     "variant=original the complex matrices. Choices: a = initial_scale, b = value_scale; the mean over sequences, the sum over t.",
