@@ -81,12 +81,15 @@ TEST(F3, ExchangeableEntriesStayEqual) {
 }
 
 TEST(F18, FloorsOfLinearAttention) {
-  const std::tuple<int, int, double, double> cases[] = {{20, 100, .079832, 3.1441e-3}, {20, 1000, .009323, 2.8e-23}, {10, 50, .076271, 2.91e-3}, {20, 50, .5 * .95 / 3.45, 4.1226e-2},
-                                                        {20, 200, .5 * .95 / 10.95, 1.8532e-5}, {20, 400, .5 * .95 / 20.95, 6.48e-10}};
-  for (const auto& [K, N, linear, softmax] : cases) {
-    const auto task = convergence_task("features=" + std::to_string(K) + " prompt_length=" + std::to_string(N));
-    EXPECT_NEAR(infimum_of(*task->features(), kernels::Map::linear), linear, 6e-7);
-    EXPECT_NEAR(infimum_of(*task->features(), kernels::Map::softmax) / softmax, 1, 2e-2);
+  struct Case {
+    int K, N;
+    double linear, softmax, room;  // room: half a unit of the figure's last digit, relative
+  };
+  for (const Case& c : {Case{20, 100, .079832, 3.1441e-3, 2e-5}, {20, 1000, .009323, 2.8e-23, 2e-2}, {10, 50, .076271, 2.91e-3, 2e-3},
+                        {20, 50, .5 * .95 / 3.45, 4.1226e-2, 2e-5}, {20, 200, .5 * .95 / 10.95, 1.8532e-5, 3e-5}, {20, 400, .5 * .95 / 20.95, 6.48e-10, 1e-3}}) {
+    const auto task = convergence_task("features=" + std::to_string(c.K) + " prompt_length=" + std::to_string(c.N));
+    EXPECT_NEAR(infimum_of(*task->features(), kernels::Map::linear), c.linear, 6e-7);
+    EXPECT_NEAR(infimum_of(*task->features(), kernels::Map::softmax) / c.softmax, 1, c.room) << c.K << " " << c.N;
   }
   const Experiment run("features=10 prompt_length=50 attention=linear step_size=20 steps=3000", "in_context_convergence");
   EXPECT_NEAR(run.last("loss"), .076271, 6e-7);
