@@ -24,8 +24,9 @@
 //   sum = [sum + ((l0 + l2) + (l1 + l3))] chunk by chunk, l_k = sum of p over keys j = k mod 4 of the chunk, ascending
 //   o = fma(o, factor, chain of fma(p, V, .) from 0 over the chunk's keys, ascending); the first chunk: the chain
 //   softmax: O = [o [1 / sum]], P = [p [1 / sum]], lse = m ln 2 + log sum, S = [t ln 2]; linear, relu: O = [o / N], P = [p / N]
-//   G: chain over f ascending, then + dP; sum_j P G as sum, by fma(p, G, .) in each lane; dQ over keys, dK and dV over (head of
-//   the group, query) ascending, one chain each
+//   G: chain over f ascending, then + dP; sum_j P G as sum, by fma(p, G, .) in each lane; dQ over keys ascending, one chain
+//   dK and dV over (head of the group, query) ascending: one chain, or in a sequence of more than 512 queries one for each 512
+//   (a segment) of a head; the first goes on from 0, the others are added to it, ascending, where the segment's band has keys
 // Linear attention of long sequences goes by states, in an order of its own: states.hpp.
 // Chunks depend on the element type alone, so no bit depends on the batch, the strides, the threads or the instruction set.
 #pragma once
@@ -67,12 +68,18 @@ class Plan {
   int64_t blocks() const { return (L_q + query_block - 1) / query_block; }
   int64_t chunks() const { return (L_k + key_chunk - 1) / key_chunk; }
   bool keep_tiles;  // backward: all tiles of a block fit the panel, nothing is computed twice
-  bool by_head;     // backward: one sweep gives dQ, dK, dV of a key head (else one over blocks, one over chunks)
+  // Backward: one sweep gives dQ, dK, dV of a key head, by one thread or each of its segments by any; or one over blocks gives
+  // dQ, a second one over chunks dK and dV.
+  enum class Sweep { key_head, segments, twice } sweep;
+  static constexpr int64_t segment = 512;  // queries whose share of dK and dV is one sum
+  int64_t parts() const { return L_q <= segment ? 1 : group * ((L_q + segment - 1) / segment); }  // at most, of a key head
+  int64_t partial_sums;  // Sweep::segments: segments whose sums are in memory at a time
   // What a lane of a register is: a query of a block, or of short sequences a key head or a query (short.hpp), where what
   // stands above means nothing.
   enum class Lanes { block, key_heads, queries } lanes;
   int64_t states_from;  // linear attention: sequences of so many queries and keys are computed by states (states.hpp); 0: none
-  int slots;            // threads that can work at once: copies of the scratch
+  int64_t shared_states;  // and as many in memory at a time where threads share a key head; 0: they do not
+  int slots;              // threads that can work at once: copies of the scratch
 
   const Team& team() const { return *team_; }
   // Bytes that one call in `direction` (LAMINA_FORWARD, LAMINA_BACKWARD) needs.

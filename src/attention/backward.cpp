@@ -1,6 +1,8 @@
 // Attention backward, the mirror of forward.cpp: P is made again from q, k and bias, block of queries by block, then its
-// adjoints. One sweep per key head where dK and dV of a head fit the cache, else one over blocks (dQ) and one over chunks (dK,
-// dV); each sum has the same order in both, so the bits are the same.
+// adjoints. One sweep per key head where dK and dV of a head fit the cache; for few key heads and several threads one per
+// segment of queries, whose dK and dV are added up after; else one over blocks (dQ) and one over chunks (dK, dV). Each sum has
+// the same order in all, so the bits are the same.
+#include "attention/segments.hpp"
 #include "attention/short.hpp"
 #include "attention/states.hpp"
 #include "attention/tile.hpp"
@@ -20,14 +22,16 @@ struct Scratch {
   T *s, *g;                          // tiles of a block: one, or all (plan.keep_tiles)
   uint16_t* visible;                 // likewise
   Tile<T>* tiles;                    // likewise
-  T *dq, *dk, *dv;                   // sums of a block [query_block], of a head [L_k] (plan.by_head) or of a chunk
+  T* dq;                             // sum of a block [query_block]
+  Sums<T> total, partial;            // of a key head [L_k] or of a chunk, and of a segment; not Sweep::segments
   T *m, *m_any, *sum, *sum_any, *d;  // maximum of S, sum of P, sum of P G; _any: written and not read
   T *divisor, *shift;                // N (softmax: 1/N) and D - dlse
   int64_t* seen;                     // keys seen
 
   Scratch(const Plan& plan, Carver& carver) {
     const int64_t stride = padded(plan.query_block), d_row = padded(plan.d), dv_row = padded(plan.d_v), keys = plan.key_chunk;
-    const int64_t count = plan.keep_tiles ? plan.chunks() : 1, summed_keys = plan.by_head ? plan.L_k : keys;
+    const int64_t count = plan.keep_tiles ? plan.chunks() : 1;
+    const int64_t summed_keys = plan.sweep == Sweep::key_head ? plan.L_k : plan.sweep == Sweep::twice ? keys : 0;
     q_t = carver.take<T>(plan.d, stride);
     do_t = carver.take<T>(plan.d_v, stride);
     q = carver.take<T>(plan.query_block, d_row);
@@ -39,8 +43,8 @@ struct Scratch {
     visible = carver.take<uint16_t>(count * keys, stride);
     tiles = carver.take<Tile<T>>(count);
     dq = carver.take<T>(plan.query_block, d_row);
-    dk = carver.take<T>(summed_keys, d_row);
-    dv = carver.take<T>(summed_keys, dv_row);
+    total = Sums<T>(plan, summed_keys, carver);
+    partial = Sums<T>(plan, plan.parts() > 1 ? summed_keys : 0, carver);
     for (T** row : {&m, &m_any, &sum, &sum_any, &d, &divisor, &shift}) *row = carver.take<T>(stride);
     seen = carver.take<int64_t>(stride);
   }
@@ -49,10 +53,10 @@ struct Scratch {
 // What the threads of one call share.
 template <class T>
 struct Shared {
-  T* rows;         // m, divisor, shift of every block (unless plan.by_head) [n, H, blocks, 3, stride]
+  T* rows;         // m, divisor, shift of every block (Sweep::twice) [n, H, blocks, 3, stride]
   double* dscale;  // of every block [n, H, blocks]
   Shared(const Plan& plan, Carver& carver) {
-    rows = carver.take<T>(plan.by_head ? 0 : plan.n * plan.H * plan.blocks(), 3 * padded(plan.query_block));
+    rows = carver.take<T>(plan.sweep == Sweep::twice ? plan.n * plan.H * plan.blocks() : 0, 3 * padded(plan.query_block));
     dscale = carver.take<double>(plan.n * plan.H, plan.blocks());
   }
 };
@@ -98,24 +102,33 @@ class Backward {
   Backward(const Call<T>& call, const Scratch<T>& scratch, const Shared<T>& shared)
       : call_(call), plan_(call.plan), w_(scratch), shared_(shared), d_row_(padded(plan_.d)), dv_row_(padded(plan_.d_v)) {}
 
-  // plan.by_head: all gradients of one key head and of the heads that read it.
+  // Sweep::key_head: all gradients of one key head and of the heads that read it.
   void key_head(int64_t b, int64_t group) {
-    std::fill_n(w_.dk, plan_.L_k * d_row_, T(0));
-    std::fill_n(w_.dv, plan_.L_k * dv_row_, T(0));
-    for (int64_t h = group * plan_.group; h < (group + 1) * plan_.group; ++h)
-      for (int64_t index = 0; index < plan_.blocks(); ++index) query_block(b, h, index);
-    write_keys(b, group, 0, call_.keys(b));
+    const Segments<T> segments(call_, b);
+    for (int64_t part = 0; part < segments.parts(); ++part) {
+      segment(b, group, part, part == 0 ? w_.total : w_.partial);
+      if (part > 0) segments.add(part, 0, {0, plan_.L_k}, w_.partial, w_.total);
+    }
+    segments.write(group, 0, {0, call_.keys(b)}, w_.total);
   }
 
   // The same, in one sweep or two.
   void all_of(int64_t b, int64_t group) {
-    if (plan_.by_head) return key_head(b, group);
+    if (plan_.sweep == Sweep::key_head) return key_head(b, group);
     for (int64_t h = group * plan_.group; h < (group + 1) * plan_.group; ++h)
       for (int64_t index = 0; index < plan_.blocks(); ++index) query_block(b, h, index);
     for (int64_t chunk = 0; chunk < plan_.chunks(); ++chunk) key_chunk(b, group, chunk * plan_.key_chunk);
   }
 
-  // dQ, dbias, dscale of one block; plan.by_head: adds to dK, dV; else leaves its statistics for key_chunk.
+  // All gradients of the queries of one part, and its sums.
+  void segment(int64_t b, int64_t group, int64_t part, const Sums<T>& sums) {
+    const Segments<T> segments(call_, b);
+    segments.begin(part, sums);
+    sums_ = sums;
+    segments.for_each_block(group, part, [&](int64_t h, int64_t index) { query_block(b, h, index); });
+  }
+
+  // dQ, dbias, dscale of one block; adds to dK, dV (Sweep::twice: leaves its statistics for key_chunk).
   void query_block(int64_t b, int64_t h, int64_t index) {
     const Queries<T> x(call_, w_, b, h, index);
     if (x.d_bias) fill(x.d_bias, x.block.i0, x.block.planned, plan_.L_k, T(0));
@@ -125,7 +138,7 @@ class Backward {
       if (!kept) recompute(x, tile, plan_.normaliser == Normaliser::none ? w_.seen : nullptr);
       gradient(x, tile);
       if (x.d_bias) put_tile(x.d_bias, x.block, tile, tile.g, T(1));
-      if (plan_.by_head) add_keys(x, tile, tile.j0);
+      if (plan_.sweep != Sweep::twice) add_keys(x, tile, tile.j0);
       // 4. dQ += dS K
       const Rows<T> k = contiguous(x.head.k, tile.j0, tile.keys, plan_.d, w_.k);
       const T* no_factor[block_panels] = {};
@@ -136,13 +149,14 @@ class Backward {
 
   // dK, dV of one chunk of keys, from the statistics of all blocks.
   void key_chunk(int64_t b, int64_t group, int64_t j0) {
-    std::fill_n(w_.dk, plan_.key_chunk * d_row_, T(0));
-    std::fill_n(w_.dv, plan_.key_chunk * dv_row_, T(0));
     const Band band = call_.band(b);
-    for (int64_t h = group * plan_.group; h < (group + 1) * plan_.group && j0 < band.keys(); ++h)
-      for (int64_t index = 0; index < plan_.blocks(); ++index) {
+    const Segments<T> segments(call_, b);
+    for (int64_t part = 0; part < segments.parts(); ++part) {
+      sums_ = part == 0 ? w_.total : w_.partial;
+      segments.clear(sums_, 0, plan_.key_chunk);
+      segments.for_each_block(group, part, [&](int64_t h, int64_t index) {
         const Block block(plan_, band, call_.queries(b), index);
-        if (j0 < block.first || j0 >= block.last) continue;
+        if (j0 < block.first || j0 >= block.last) return;
         const Queries<T> x(call_, w_, b, h, index);
         clear_unread();
         load_statistics(x);
@@ -150,8 +164,10 @@ class Backward {
         recompute(x, tile, nullptr);
         gradient(x, tile);
         add_keys(x, tile, 0);
-      }
-    write_keys(b, group, j0, std::clamp<int64_t>(call_.keys(b) - j0, 0, plan_.key_chunk));
+      });
+      if (part > 0) segments.add(part, j0, {j0, j0 + plan_.key_chunk}, w_.partial, w_.total);
+    }
+    segments.write(group, j0, {j0, std::min(j0 + plan_.key_chunk, call_.keys(b))}, w_.total);
   }
 
  private:
@@ -218,8 +234,8 @@ class Backward {
   // 4. dV += P^T dO;  dK += dS^T Q;  `first` is the row of the tile's first key in the sums
   void add_keys(const Queries<T>& x, const Tile<T>& tile, int64_t first) {
     if (call_.arrays.d_v.data)
-      keys_by_features(call_, x.block, tile, tile.s, x.d_o, plan_.d_v, w_.dv + first * dv_row_, dv_row_);
-    if (call_.arrays.d_k.data) keys_by_features(call_, x.block, tile, tile.g, x.q, plan_.d, w_.dk + first * d_row_, d_row_);
+      keys_by_features(call_, x.block, tile, tile.s, x.d_o, plan_.d_v, sums_.dv + first * dv_row_, dv_row_);
+    if (call_.arrays.d_k.data) keys_by_features(call_, x.block, tile, tile.g, x.q, plan_.d, sums_.dk + first * d_row_, d_row_);
   }
 
   // 5. dQ = scale (dS K);  dscale = sum_i Q_i . (dS K)_i over the rows that see a key
@@ -235,14 +251,6 @@ class Backward {
       for (int64_t f = 0; f < plan_.d && w_.seen[i] != 0; ++f)
         sum += static_cast<double>(x.q.data[i * x.q.row + f]) * static_cast<double>(w_.dq[i * d_row_ + f]);
     shared_.dscale[(x.b * plan_.H + x.h) * plan_.blocks() + x.index] = sum;
-  }
-
-  // 5. dK = scale (dS^T Q);  dV
-  void write_keys(int64_t b, int64_t group, int64_t j0, int64_t keys) {
-    if (const Matrix<T> d_k = call_.of_keys(call_.arrays.d_k, b, group))
-      put_rows(d_k, j0, keys, plan_.d, w_.dk, d_row_, static_cast<T>(plan_.scale));
-    if (const Matrix<T> d_v = call_.of_keys(call_.arrays.d_v, b, group))
-      put_rows(d_v, j0, keys, plan_.d_v, w_.dv, dv_row_, T(1));
   }
 
   // What no step reads is given a value all the same, once a block.
@@ -270,6 +278,7 @@ class Backward {
   const Scratch<T> w_;
   const Shared<T>& shared_;
   const int64_t d_row_, dv_row_;  // rows of the sums
+  Sums<T> sums_;                  // those that blocks add to
 };
 
 template <class T>
@@ -301,7 +310,7 @@ bool Backward<T>::statistics(const Queries<T>& x) {
     if (plan_.map != Map::relu || w_.sum[i] != 0) w_.shift[i] = w_.d[i] / w_.sum[i];
     if (x.d_lse) w_.shift[i] -= *x.d_lse.at(x.block.i0 + i);
   }
-  if (!plan_.by_head) save_statistics(x);
+  if (plan_.sweep == Sweep::twice) save_statistics(x);
   return kept;
 }
 
@@ -310,8 +319,11 @@ void run(const Plan& plan, const lamina_attention_arrays& arrays, char* memory) 
   const Call<T> call(plan, arrays);
   Carver carver(memory);
   const Shared<T> shared(plan, carver);
+  const PartialSums<T> partial(plan, carver);
   memory += carver.bytes();
   const size_t states = states_bytes<T>(plan, LAMINA_BACKWARD), bytes = scratch_bytes<T>(plan) + states;
+  char* const shared_states = memory;
+  memory += shared_states_bytes<T>(plan, LAMINA_BACKWARD);
   const auto worker = [&](int slot) {
     Carver own(memory + static_cast<size_t>(slot) * bytes + states);
     return Backward<T>(call, Scratch<T>(plan, own), shared);
@@ -319,15 +331,19 @@ void run(const Plan& plan, const lamina_attention_arrays& arrays, char* memory) 
 
   const int64_t blocks = plan.blocks(), chunks = plan.chunks();
   if (plan.states_from > 0) {
-    for_each_item(plan, plan.n * plan.H_kv, [&](int64_t item, int slot) {
-      const int64_t b = item / plan.H_kv, group = item % plan.H_kv;
+    for_each_key_head(plan, [&](int64_t b, int64_t group, int slot) {
       if (by_states(call, LAMINA_BACKWARD, b, group))
-        states_backward(call, memory + static_cast<size_t>(slot) * bytes, b, group,
-                        shared.dscale + (b * plan.H + group * plan.group) * blocks);
+        states_backward<T>(
+            call, {memory + static_cast<size_t>(slot) * bytes, bytes, plan.shared_states > 0 ? shared_states : nullptr}, b,
+            group, shared.dscale + (b * plan.H + group * plan.group) * blocks);
       else
         worker(slot).all_of(b, group);
     });
-  } else if (plan.by_head) {
+  } else if (plan.sweep == Sweep::segments) {
+    sum_segments(call, partial, [&](int64_t b, int64_t group, int64_t part, const Sums<T>& sums, int slot) {
+      worker(slot).segment(b, group, part, sums);
+    });
+  } else if (plan.sweep == Sweep::key_head) {
     for_each_item(plan, plan.n * plan.H_kv,
                   [&](int64_t item, int slot) { worker(slot).key_head(item / plan.H_kv, item % plan.H_kv); });
   } else {
@@ -362,6 +378,8 @@ template <class T>
 size_t backward_workspace(const Plan& plan) {
   Carver carver;
   Shared<T>(plan, carver);
+  PartialSums<T>(plan, carver);
+  carver.take<char>(1, static_cast<int64_t>(shared_states_bytes<T>(plan, LAMINA_BACKWARD)));
   carver.take<char>(plan.slots, static_cast<int64_t>(scratch_bytes<T>(plan) + states_bytes<T>(plan, LAMINA_BACKWARD)));
   return carver.bytes();
 }

@@ -162,6 +162,8 @@ void run(const Plan& plan, const lamina_attention_arrays& arrays, char* memory) 
   const Call<T> call(plan, arrays);
   const size_t states = states_bytes<T>(plan, LAMINA_FORWARD), bytes = scratch_bytes<T>(plan) + states;
   const int64_t blocks = plan.blocks();
+  char* const shared_states = memory;
+  memory += shared_states_bytes<T>(plan, LAMINA_FORWARD);
   const auto block = [&](int slot, int64_t b, int64_t h, int64_t index) {
     Carver carver(memory + static_cast<size_t>(slot) * bytes + states);
     forward_block(call, Scratch<T>(plan, carver), b, h, index);
@@ -170,10 +172,11 @@ void run(const Plan& plan, const lamina_attention_arrays& arrays, char* memory) 
     return for_each_item(plan, plan.n * plan.H * blocks, [&](int64_t item, int slot) {
       block(slot, item / blocks / plan.H, item / blocks % plan.H, item % blocks);
     });
-  for_each_item(plan, plan.n * plan.H_kv, [&](int64_t item, int slot) {
-    const int64_t b = item / plan.H_kv, group = item % plan.H_kv;
+  for_each_key_head(plan, [&](int64_t b, int64_t group, int slot) {
     if (by_states(call, LAMINA_FORWARD, b, group))
-      return states_forward(call, memory + static_cast<size_t>(slot) * bytes, b, group);
+      return states_forward<T>(
+          call, {memory + static_cast<size_t>(slot) * bytes, bytes, plan.shared_states > 0 ? shared_states : nullptr}, b,
+          group);
     for (int64_t h = group * plan.group; h < (group + 1) * plan.group; ++h)
       for (int64_t index = 0; index < blocks; ++index) block(slot, b, h, index);
   });
@@ -196,6 +199,7 @@ void run_any(const Plan& plan, const lamina_attention_arrays& arrays, char* memo
 template <class T>
 size_t forward_workspace(const Plan& plan) {
   Carver carver;
+  carver.take<char>(1, static_cast<int64_t>(shared_states_bytes<T>(plan, LAMINA_FORWARD)));
   carver.take<char>(plan.slots, static_cast<int64_t>(scratch_bytes<T>(plan) + states_bytes<T>(plan, LAMINA_FORWARD)));
   return carver.bytes();
 }

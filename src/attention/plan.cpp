@@ -22,10 +22,13 @@ constexpr int64_t block_queries = block_panels * panel;
 constexpr int64_t chunk_keys(bool f64) {
   return f64 ? 128 : 256;
 }
-// Backward keeps all tiles of a block while they fit the third-level cache, and sums dK and dV of a whole head while they do
-// not push it out; both change what is computed twice, and no bit.
+// Backward keeps all tiles of a block while they fit the third-level cache, and sums dK and dV of a whole head while they are
+// no more than this for a thread, or partial_bytes for all; both change what is computed twice, and no bit.
 constexpr int64_t panel_bytes = int64_t{8} << 20;
 constexpr int64_t sums_bytes = int64_t{4} << 20;
+// Where few key heads are to occupy several threads, segments of queries have sums dK and dV of their own, in so many bytes;
+// also the most for the sums, two a thread, of long sequences of many heads.
+constexpr int64_t partial_bytes = int64_t{48} << 20;
 // Multiply-adds of a call, n H L_q L_k (d + d_v), below which threads cost more than they save (about 20 us of one core).
 constexpr double parallel_products = 1 << 20;
 
@@ -97,6 +100,25 @@ Plan::Lanes choose_lanes(const Plan& plan) {
   return by_query >= by_block ? Plan::Lanes::queries : Plan::Lanes::block;
 }
 
+// Which backward sweeps: with segments 5 products for each score (8 if tiles are not kept), in whole rounds of the threads;
+// twice 7 (10), divided as finely as one likes. Of two segments to a thread the late ones of causal order can go with early
+// ones.
+int64_t sums_at_once(const Plan& plan) {
+  const int64_t threads = plan.team().threads();
+  const int64_t of_key = (kernels::padded(plan.d) + kernels::padded(plan.d_v)) * plan.element_bytes();
+  const int64_t items = plan.n * plan.H_kv * plan.parts();
+  const int64_t most = std::min({items, 2 * threads, partial_bytes / of_key / std::max<int64_t>(plan.L_k, 1) - 2});
+  return most > threads ? most / threads * threads : most;
+}
+bool segments_pay(const Plan& plan) {
+  if (plan.partial_sums < 2) return false;
+  const int64_t threads = plan.team().threads(), items = plan.n * plan.H_kv * plan.parts();
+  const int64_t waves = items / plan.partial_sums, last = items % plan.partial_sums;
+  const auto rounds = [&](int64_t count) { return (count + threads - 1) / threads; };
+  const int64_t steps = (waves * rounds(plan.partial_sums) + rounds(last)) * threads;
+  return (plan.keep_tiles ? 5 : 8) * steps < (plan.keep_tiles ? 7 : 10) * items;
+}
+
 template <class T>
 size_t room(const Plan& plan, int32_t direction) {
   switch (plan.lanes) {
@@ -166,12 +188,15 @@ Plan::Plan(const lamina_attention_spec& spec) {
   const double products = static_cast<double>(n) * H * L_q * L_k * static_cast<double>(d + d_v);
   const bool serial = spec.threads == 1 || products < parallel_products;
   team_ = std::make_unique<Team>(serial ? 1 : spec.threads);
-  by_head = fits(sums_bytes, d + d_v) && (serial || n * H_kv >= 2 * team_->threads());
   states_from = least_for_states(*this);
-  lanes = states_from > 0 ? Lanes::block : choose_lanes(*this);
+  shared_states = states_to_share(*this);
   const int64_t items = std::max(n * H * blocks(), n * H_kv * chunks());
-  slots = static_cast<int>(std::clamp<int64_t>(items, 1, team_->threads()));
-
+  slots = shared_states > 0 ? team_->threads() : static_cast<int>(std::clamp<int64_t>(items, 1, team_->threads()));
+  partial_sums = sums_at_once(*this);
+  const bool head_fits = fits(std::max(sums_bytes, partial_bytes / (2 * slots)), d + d_v);
+  const bool own = serial || states_from > 0 || n * H_kv >= 2 * team_->threads();  // a thread has key heads of its own
+  sweep = own ? (head_fits ? Sweep::key_head : Sweep::twice) : segments_pay(*this) ? Sweep::segments : Sweep::twice;
+  lanes = states_from > 0 ? Lanes::block : choose_lanes(*this);
   forward_bytes_ = f64 ? room<double>(*this, LAMINA_FORWARD) : room<float>(*this, LAMINA_FORWARD);
   backward_bytes_ = f64 ? room<double>(*this, LAMINA_BACKWARD) : room<float>(*this, LAMINA_BACKWARD);
 }

@@ -12,7 +12,8 @@
 // (queries) of the tile, ascending; O = [x [scale / N]]; [dO / N] stands for dO; dQ, dK, dV = [scale x]. The error: a term Q K
 // V passes a chain of c keys, the sum of n chunks, a chain of d features and two factors, so
 //   |O - O*| <= u (c + n + d + 4) scale / N sum_j sum_f |Q||K||V|
-// to first order, as by scores, where it passes the same sums in another order.
+// to first order, as by scores, where it passes the same sums in another order. Threads that share a key head make chains of
+// many blocks at once and then add them in this order.
 #pragma once
 #include "attention/call.hpp"
 
@@ -26,14 +27,35 @@ int64_t least_for_states(const Plan& plan);
 template <class T>
 bool by_states(const Call<T>& call, int32_t direction, int64_t b, int64_t group);
 
+// How many states of one key head are in memory at a time where several threads share it, as they do where there are fewer key
+// heads than occupy them; 0: they do not. (Plan::shared_states)
+int64_t states_to_share(const Plan& plan);
+
 template <class T>
 size_t states_bytes(const Plan& plan, int32_t direction);
+template <class T>
+size_t shared_states_bytes(const Plan& plan, int32_t direction);
 
-// All results of one key head and of the heads that read it; memory: states_bytes. dscale [group, blocks]: of a
-// head in its first place.
+// Where threads share key heads: `threads` is the memory of thread 0, `stride` bytes before that of the next, and `shared`
+// their common one, shared_states_bytes. Else that of the thread that calls, states_bytes, and nullptr.
+struct StatesMemory {
+  char* threads;
+  size_t stride;
+  char* shared;
+};
+
+// body(b, group, slot) for all key heads: by the calling thread where threads share each.
+template <class Body>
+void for_each_key_head(const Plan& plan, const Body& body) {
+  const auto one = [&](int64_t item, int slot) { body(item / plan.H_kv, item % plan.H_kv, slot); };
+  if (plan.shared_states == 0) return for_each_item(plan, plan.n * plan.H_kv, one);
+  for (int64_t item = 0; item < plan.n * plan.H_kv; ++item) one(item, 0);
+}
+
+// All results of one key head and of the heads that read it. dscale [group, blocks]: of a head in its first place.
 template <class T>
-void states_forward(const Call<T>& call, char* memory, int64_t b, int64_t group);
+void states_forward(const Call<T>& call, const StatesMemory& memory, int64_t b, int64_t group);
 template <class T>
-void states_backward(const Call<T>& call, char* memory, int64_t b, int64_t group, double* dscale);
+void states_backward(const Call<T>& call, const StatesMemory& memory, int64_t b, int64_t group, double* dscale);
 
 }  // namespace lamina::attention

@@ -106,6 +106,18 @@ TEST(AttentionStates, OneSetOfBitsF64) {
   check_bits<double>();
 }
 
+// Threads that share a key head hold the states of some blocks at a time: here more than once, of one head and of two.
+TEST(AttentionStates, SharedInSeveralWindows) {
+  for (const Band& band : bands)
+    for (const int64_t heads : {1, 2}) {
+      lamina_attention_spec s = linear({1100, 1060, 256, 250}, LAMINA_F64);
+      s.heads = heads, s.kv_heads = 1, s.normaliser = LAMINA_NORMALISE_VISIBLE;
+      band.set(s);
+      const Problem p = make_problem(s, 11);
+      expect_same_bits(run<double>(p), run<double>(p, {.threads = 3, .workspace = true}), band.name + describe(p));
+    }
+}
+
 // Sequence b of a batch of two, with lengths or packed, has the bits of the sequence alone: of each side of the least length.
 template <class T>
 void check_alone(uint32_t flag, int32_t causal) {
@@ -155,6 +167,7 @@ TEST(AttentionStates, NotFiniteGoesByScores) {
       (p.*array)[(p.*array).size() / 4] = value;  // of the first key head
       const Outputs<double> got = run<double>(p), scores = by_scores<double>(p);
       expect_near(got, oracle::solve(p), describe(p));
+      expect_same_bits(got, run<double>(p, {.threads = 3, .workspace = true}), describe(p));
       for (const auto values : {&Outputs<double>::o, &Outputs<double>::d_q, &Outputs<double>::d_k, &Outputs<double>::d_v}) {
         const auto &x = got.*values, &y = scores.*values, &z = states.*values;
         if (array == &Problem::d_o && values == &Outputs<double>::o) continue;  // which does not read d_o
