@@ -168,7 +168,8 @@ LAMINA_INLINE __m512d native_counts(const uint8_t* p, double) {
   return _mm512_cvtepi32_pd(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
 }
 
-// The first elements of a register.
+// The first elements of a register. Stores of all of them are plain ones: a masked store is many operations on some CPUs
+// (vmaskmovps on Zen 4: a dozen cycles), and what it stored does not reach a load until it is in the cache.
 template <class T>
 using NativeTail = __mmask16;
 template <class T>
@@ -182,10 +183,16 @@ LAMINA_INLINE __m512d native_load(const double* p, __mmask16 tail) {
   return _mm512_maskz_loadu_pd(static_cast<__mmask8>(tail), p);
 }
 LAMINA_INLINE void native_store(float* p, __m512 x, __mmask16 tail) {
-  _mm512_mask_storeu_ps(p, tail, x);
+  if (tail == 0xffff)
+    _mm512_storeu_ps(p, x);
+  else
+    _mm512_mask_storeu_ps(p, tail, x);
 }
 LAMINA_INLINE void native_store(double* p, __m512d x, __mmask16 tail) {
-  _mm512_mask_storeu_pd(p, static_cast<__mmask8>(tail), x);
+  if (tail == 0xff)
+    _mm512_storeu_pd(p, x);
+  else
+    _mm512_mask_storeu_pd(p, static_cast<__mmask8>(tail), x);
 }
 LAMINA_INLINE __m512 native_keep(__m512 x, __mmask16 tail) {
   return _mm512_maskz_mov_ps(tail, x);
@@ -227,10 +234,16 @@ LAMINA_INLINE __m256d native_load(const double* p, __m256i tail) {
   return _mm256_maskload_pd(p, tail);
 }
 LAMINA_INLINE void native_store(float* p, __m256 x, __m256i tail) {
-  _mm256_maskstore_ps(p, tail, x);
+  if (_mm256_movemask_ps(_mm256_castsi256_ps(tail)) == 0xff)
+    _mm256_storeu_ps(p, x);
+  else
+    _mm256_maskstore_ps(p, tail, x);
 }
 LAMINA_INLINE void native_store(double* p, __m256d x, __m256i tail) {
-  _mm256_maskstore_pd(p, tail, x);
+  if (_mm256_movemask_pd(_mm256_castsi256_pd(tail)) == 0xf)
+    _mm256_storeu_pd(p, x);
+  else
+    _mm256_maskstore_pd(p, tail, x);
 }
 LAMINA_INLINE __m256 native_keep(__m256 x, __m256i tail) {
   return _mm256_and_ps(x, _mm256_castsi256_ps(tail));
