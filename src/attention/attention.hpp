@@ -76,7 +76,8 @@ class Plan {
   int64_t partial_sums;  // Sweep::segments: segments whose sums are in memory at a time
   // What a lane of a register is: a query of a block, or of short sequences a key head or a query (short.hpp), where what
   // stands above means nothing.
-  enum class Lanes { block, key_heads, queries } lanes;
+  enum class Lanes { block, key_heads, queries };
+  Lanes lanes(int32_t direction) const { return direction == LAMINA_FORWARD ? forward_lanes_ : backward_lanes_; }
   int64_t states_from;  // linear attention: sequences of so many queries and keys are computed by states (states.hpp); 0: none
   int64_t shared_states;  // and as many in memory at a time where threads share a key head; 0: they do not
   int slots;              // threads that can work at once: copies of the scratch
@@ -87,6 +88,7 @@ class Plan {
 
  private:
   std::unique_ptr<Team> team_;
+  Lanes forward_lanes_, backward_lanes_;
   size_t forward_bytes_ = 0, backward_bytes_ = 0;
 };
 

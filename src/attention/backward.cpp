@@ -362,7 +362,7 @@ void run(const Plan& plan, const lamina_attention_arrays& arrays, char* memory) 
 
 template <class T>
 void run_any(const Plan& plan, const lamina_attention_arrays& arrays, char* memory) {
-  switch (plan.lanes) {
+  switch (plan.lanes(LAMINA_BACKWARD)) {
     case Plan::Lanes::block:
       return run<T>(plan, arrays, memory);
     case Plan::Lanes::key_heads:

@@ -69,33 +69,53 @@ const kernels::InstructionSet* choose(const char* isa) {
   fail(LAMINA_E_UNSUPPORTED, text);
 }
 
-// Short sequences (short.hpp): what fills the lanes of a register best, by how many of them work times how fast each way was
-// measured to be with all of them at work (bench/attention). The reference is given what AVX-512 is given, so that it is
-// tested.
-Plan::Lanes choose_lanes(const Plan& plan) {
+// How fast each way of short sequences (short.hpp) is with all lanes at work, a key head a lane on AVX-512 being 1, as measured
+// (bench/attention); where it matters, of a register's share that the features fill.
+struct Speeds {
+  double key_heads = 1, queries, block;
+
+  Speeds(const Plan& plan, int32_t direction, bool wide, int64_t lanes) {
+    const int64_t width = std::max(plan.d, plan.d_v), head_bytes = plan.L_k * (plan.d + plan.d_v) * plan.element_bytes();
+    const bool forward = direction == LAMINA_FORWARD;
+    const bool band = plan.causal != LAMINA_CAUSAL_NONE || plan.left >= 0 || plan.right >= 0;
+    const bool from_memory = plan.n * plan.H_kv * head_bytes > (int64_t{1} << 20);
+    const double filled = static_cast<double>(width) / static_cast<double>((width + lanes - 1) / lanes * lanes);
+    // What comes from memory comes slower by as many streams as there are lanes if heads are short, and by many passes.
+    if (from_memory && head_bytes <= 4096 && !(forward && band && !plan.f64)) key_heads = 0.76;
+    block = (wide ? 1 : forward ? 1.35 : 1.2) * (band ? 0.5 : 1);
+    if (forward) {  // which reads K and V once for a register of queries, so a head should stay in the nearest cache
+      queries = (wide ? (plan.f64 ? 1.17 : 1.3) : 1.2) * (width < lanes ? 0.85 : filled) *
+                (from_memory && head_bytes > 16384 ? 0.75 : 1);
+      const double square = std::min(1.0, static_cast<double>(plan.L_q) / short_tokens);  // the larger, the less is in vain
+      if (band) queries *= wide ? (plan.f64 ? 0.5 + 0.27 * square : 0.68 + 0.19 * square) : 0.8;
+    } else {
+      queries = (wide ? (band ? 0.75 : 1.15) : (band ? 0.8 : 1)) * (width > 2 * lanes ? 0.8 : 1) * (width < lanes ? 0.85 : 1) *
+                (wide && from_memory && width > lanes ? 0.85 : 1);
+    }
+  }
+};
+
+// What fills the lanes of a register best, by how many of them work and how fast each way is. The reference is given what
+// AVX-512 is given, so that it is tested.
+Plan::Lanes choose_lanes(const Plan& plan, int32_t direction) {
   const uint32_t elsewhere =
       LAMINA_WITH_BIAS | LAMINA_WITH_MASK | LAMINA_WITH_WEIGHTS | LAMINA_WITH_SCORES | LAMINA_WITH_OFFSETS;
-  const int64_t width = std::max(plan.d, plan.d_v), heads = plan.n * plan.H_kv;
-  if (plan.has(elsewhere) || std::max(plan.L_q, plan.L_k) > short_tokens || width > short_width || heads == 0)
+  const int64_t heads = plan.n * plan.H_kv;
+  if (plan.states_from > 0 || plan.has(elsewhere) || std::max(plan.L_q, plan.L_k) > short_tokens ||
+      std::max(plan.d, plan.d_v) > short_width || heads == 0)
     return Plan::Lanes::block;
   const int64_t widest = 64 / plan.element_bytes();
-  const int64_t lanes = plan.f64 ? plan.isa->f64->short_attention.entries : plan.isa->f32->short_attention.entries;
-  const bool wide = lanes == widest || lanes == 1;
-  const bool band = plan.causal != LAMINA_CAUSAL_NONE || plan.left >= 0 || plan.right >= 0;
-  const int64_t register_lanes = wide ? widest : lanes;
+  const int64_t entries = plan.f64 ? plan.isa->f64->short_attention.entries : plan.isa->f32->short_attention.entries;
+  const bool wide = entries == widest || entries == 1;
+  const int64_t lanes = wide ? widest : entries;
   const auto at_work = [&](int64_t count) {
-    const int64_t registers = (count + register_lanes - 1) / register_lanes;
-    return static_cast<double>(count) / static_cast<double>(std::max<int64_t>(registers, 1) * register_lanes);
+    const int64_t registers = (count + lanes - 1) / lanes;
+    return static_cast<double>(count) / static_cast<double>(std::max<int64_t>(registers, 1) * lanes);
   };
-  // What comes from memory comes slower by as many streams as there are lanes if heads are short, and by many passes.
-  const int64_t head_bytes = plan.L_k * (plan.d + plan.d_v) * plan.element_bytes();
-  const bool from_memory = heads * head_bytes > (int64_t{1} << 20);
-  const double by_key_head = at_work(heads) * (from_memory && head_bytes <= 4096 ? 0.76 : 1);
-  const double by_query = at_work(plan.L_q) * (wide ? (band ? 0.75 : 1.15) : (band ? 0.6 : 0.8)) *
-                          (width > 2 * register_lanes ? 0.8 : 1) * (width < register_lanes ? 0.85 : 1) *
-                          (from_memory && width > register_lanes ? 0.85 : 1);
-  const double by_block = std::min(1.0, static_cast<double>(plan.L_q) / static_cast<double>((wide ? 2 : 4) * register_lanes)) *
-                          (wide ? 1 : 1.1) * (band ? 0.5 : 1);
+  const Speeds speed(plan, direction, wide, lanes);
+  const double by_key_head = at_work(heads) * speed.key_heads, by_query = at_work(plan.L_q) * speed.queries;
+  const double by_block =
+      std::min(1.0, static_cast<double>(plan.L_q) / static_cast<double>((wide ? 2 : 4) * lanes)) * speed.block;
   if (by_key_head >= std::max(by_query, by_block)) return Plan::Lanes::key_heads;
   return by_query >= by_block ? Plan::Lanes::queries : Plan::Lanes::block;
 }
@@ -121,7 +141,7 @@ bool segments_pay(const Plan& plan) {
 
 template <class T>
 size_t room(const Plan& plan, int32_t direction) {
-  switch (plan.lanes) {
+  switch (plan.lanes(direction)) {
     case Plan::Lanes::key_heads:
       return short_workspace<T>(plan, direction);
     case Plan::Lanes::queries:
@@ -196,7 +216,8 @@ Plan::Plan(const lamina_attention_spec& spec) {
   const bool head_fits = fits(std::max(sums_bytes, partial_bytes / (2 * slots)), d + d_v);
   const bool own = serial || states_from > 0 || n * H_kv >= 2 * team_->threads();  // a thread has key heads of its own
   sweep = own ? (head_fits ? Sweep::key_head : Sweep::twice) : segments_pay(*this) ? Sweep::segments : Sweep::twice;
-  lanes = states_from > 0 ? Lanes::block : choose_lanes(*this);
+  forward_lanes_ = choose_lanes(*this, LAMINA_FORWARD);
+  backward_lanes_ = choose_lanes(*this, LAMINA_BACKWARD);
   forward_bytes_ = f64 ? room<double>(*this, LAMINA_FORWARD) : room<float>(*this, LAMINA_FORWARD);
   backward_bytes_ = f64 ? room<double>(*this, LAMINA_BACKWARD) : room<float>(*this, LAMINA_BACKWARD);
 }
