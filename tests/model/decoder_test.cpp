@@ -104,6 +104,30 @@ TEST(Decoder, BitsDoNotDependOnThreads) {
   EXPECT_EQ(one, two);
 }
 
+// The excess is no difference of losses: with 1e-9 of the attention elsewhere it keeps the digits that a difference of two losses
+// loses, and long double has enough of them to tell.
+TEST(Decoder, ExcessKeepsItsDigitsWhereAttentionIsNearlyRight) {
+  const auto task = task_of("next_token", "vocabulary=6 optimal_tokens=2 other_tokens=3");
+  const NextTokenLaw& law = *task->next_token();
+  const auto model = model_of(*task, "");
+  std::vector<double> parameters(model->parameters());
+  Random random(4, Purpose::weights, 0);
+  for (double& w : parameters) w = 0.3 * random.normal();
+  for (int x = 0; x < 6; ++x) parameters[static_cast<size_t>(law.next[static_cast<size_t>(x)] * 6 + x)] += 3;
+  for (int q = 0; q < 6; ++q)
+    for (int x = 0; x < 6; ++x) parameters[static_cast<size_t>((6 + x) * 6 + q)] += 20.0 * law.level[static_cast<size_t>(q * 6 + x)];
+  model->set_parameters(parameters);
+  Prompts prompts;
+  task->sample(Split::train, 1, 0, 200, prompts);
+  const Team team(1);
+  const Loss got = model->loss_and_gradient(*model->compile(prompts, {}, team), team, nullptr, true);
+  const Plain want = plain(parameters, prompts, 6);
+  EXPECT_LT(got.excess, 1e-7 * got.loss);
+  EXPECT_GT(got.excess, 1e-11 * got.loss);
+  EXPECT_NEAR(got.excess / static_cast<double>(want.excess), 1, 1e-9);
+  std::printf("excess %.3e of a loss of %.3e, relative error %.1e\n", got.excess, got.loss, got.excess / static_cast<double>(want.excess) - 1);
+}
+
 // A sentence of one token is a collocation: the attention has nothing to choose.
 TEST(Decoder, ForwardOfSentences) {
   const auto task = task_of("next_token", "vocabulary=5 optimal_tokens=1 other_tokens=2");
