@@ -149,7 +149,8 @@ lamina_status lamina_ensemble_on_progress(lamina_ensemble* ensemble, lamina_ense
       return;
     }
     const auto call = [function, user](const EnsembleProgress& at) {
-      const lamina_ensemble_progress progress{sizeof(lamina_ensemble_progress), 0, at.ended, at.members, at.failed, at.seconds};
+      const lamina_ensemble_progress progress{sizeof(lamina_ensemble_progress), 0, at.ended, at.members, at.failed, at.seconds,
+                                              at.steps, at.all_steps};
       const HostCall host;
       return function(user, &progress) == 0;
     };

@@ -65,8 +65,9 @@ int32_t tell(void* user, const lamina_ensemble_progress* at) {
   if (!counts.terminal && !last && at->seconds < counts.next) return 0;
   while (counts.next <= at->seconds) counts.next *= 2;
   std::string left;
-  if (at->ended > 0 && !last)
-    left = "  " + format_number(std::ceil(at->seconds / static_cast<double>(at->ended) * static_cast<double>(at->members - at->ended)), 6) + " s left";
+  if (at->steps > 0 && !last)
+    left = "  " + format_number(std::floor(1000 * at->steps / at->all_steps) / 10, 4) + " % of steps  " +
+           format_number(std::ceil(at->seconds * (at->all_steps / at->steps - 1)), 6) + " s left";
   std::fprintf(stderr, "%srun %lld/%lld%s%s%s", counts.terminal ? "\r" : "", static_cast<long long>(at->ended),
                static_cast<long long>(at->members), at->failed ? ("  failed " + std::to_string(at->failed)).c_str() : "", left.c_str(),
                counts.terminal ? "\033[K" : "\n");

@@ -397,6 +397,7 @@ typedef struct lamina_ensemble_progress {
   int64_t ended, members;    /* runs that have ended, and in all */
   int64_t failed;            /* of those that have ended */
   double seconds;            /* spent in lamina_ensemble_run so far */
+  double steps, all_steps;   /* updates made, and of all runs to their ends; a run that has ended counts as whole */
 } lamina_ensemble_progress;
 /* Non-zero cancels, and lamina_ensemble_run returns LAMINA_STOPPED. Called on the thread that called lamina_ensemble_run. */
 typedef int32_t (*lamina_ensemble_progress_function)(void* user, const lamina_ensemble_progress* progress);
@@ -462,8 +463,8 @@ LAMINA_API lamina_status lamina_ensemble_times(const lamina_ensemble* ensemble, 
 LAMINA_API lamina_status lamina_ensemble_exponents(const lamina_ensemble* ensemble, const char* column, const char* along,
                                                    const char* over, const double* levels, int64_t count, double confidence,
                                                    lamina_trajectory** out);
-/* Writes what the ensemble is and the members that have ended to one file, whole or not at all; the others begin again after a
- * load, and end with the same bits. */
+/* Writes what the ensemble is, the members that have ended and the states of those under way to one file, whole or not at all: after
+ * a load they go on from there, the others from their beginning, to the same bits. */
 LAMINA_API lamina_status lamina_ensemble_save(const lamina_ensemble* ensemble, const char* path);
 /* Reads it back; `task` as in lamina_trainer_load. */
 LAMINA_API lamina_status lamina_ensemble_load(const char* path, const lamina_task* task, lamina_ensemble** out);

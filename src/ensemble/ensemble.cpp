@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "train/catalogue.hpp"
+#include "train/tensor_file.hpp"
 
 namespace lamina {
 namespace {
@@ -85,7 +86,12 @@ Ensemble::Ensemble(const std::string& name, std::shared_ptr<const Task> task, co
         const OptionRow row = row_of(name, "threads");
         return static_cast<int>(Settings({&row, 1}, threads).integer("threads"));
       }()),
-      members_(1) {}
+      members_(1) {
+  const OptionRow row = row_of(name, "steps");
+  Options steps;
+  steps.set("steps", option(0, "steps"));
+  steps_ = Settings({&row, 1}, steps).number("steps");
+}
 
 Ensemble::~Ensemble() = default;
 
@@ -138,7 +144,26 @@ void Ensemble::on_progress(std::function<bool(const EnsembleProgress&)> function
   progress_seconds_ = seconds;
 }
 
-EnsembleProgress Ensemble::progress() const { return {ended_, count(), failed_, seconds_}; }
+// The updates that member i makes in all.
+double Ensemble::steps_of(int64_t i) const {
+  for (size_t a = 0; a < axes_.size(); ++a)
+    if (axes_[a].key == "steps") return std::get<double>(axes_[a].values[place(i, a)]);
+  return steps_;
+}
+
+// Not during a round.
+EnsembleProgress Ensemble::progress() const {
+  EnsembleProgress now{ended_, count(), failed_, seconds_};
+  for (int64_t i = 0; i < count(); ++i) {
+    const double all = steps_of(i);
+    now.all_steps += all, now.steps += member(i).ended() ? all : 0;
+  }
+  for (const Flight& flight : flights_)
+    for (const auto& trainer : flight.trainers) now.steps += trainer ? static_cast<double>(trainer->step()) : 0;
+  for (const auto& [i, saved] : begun_)
+    if (saved && !member(i).ended()) now.steps += static_cast<double>(integer_in(saved->content, "step", 0, INT64_MAX));
+  return now;
+}
 
 // Members of one group differ in what leaves prompts alone. Groups are small enough that all threads have work.
 std::vector<std::vector<int64_t>> Ensemble::groups() const {
@@ -220,58 +245,85 @@ bool Ensemble::take(Flight& flight) {
   return true;
 }
 
-// One turn of each member. Where new prompts are drawn at every step a turn is one step, so that all read the same ones; else it
-// is as long as takes a few milliseconds. The bits do not depend on it.
+// The updates that member i of a flight has made.
+int64_t Ensemble::step_of(const Flight& flight, size_t i) const {
+  const int64_t index = flight.members[i];
+  if (member(index).ended()) return INT64_MAX;
+  if (flight.trainers[i]) return flight.trainers[i]->step();
+  const auto begun = begun_.find(index);
+  return begun == begun_.end() || !begun->second ? 0 : integer_in(begun->second->content, "step", 0, INT64_MAX);
+}
+
+// One turn of each member that has made fewest steps; a stop may have left some ahead. Where new prompts are drawn at every step a
+// turn is one step, so that all read the same ones; else it is as long as takes a few milliseconds. The bits do not depend on it.
 void Ensemble::advance(Flight& flight) {
   const Clock::time_point start = Clock::now();
-  bool under_way = false;
+  std::vector<int64_t> steps;
+  for (size_t i = 0; i < flight.members.size(); ++i) steps.push_back(step_of(flight, i));
+  const int64_t lowest = std::ranges::min(steps);
   for (size_t i = 0; i < flight.members.size(); ++i) {
     if (stop_.load(std::memory_order_relaxed)) return;
-    under_way |= train(flight, i);
+    if (steps[i] == lowest) train(flight, i);
   }
-  if (!under_way) {
+  if (std::ranges::all_of(flight.members, [&](int64_t i) { return member(i).ended(); })) {
     flight = Flight();
     return;
   }
   const auto one = std::ranges::find_if(flight.trainers, [](const auto& trainer) { return trainer != nullptr; });
+  if (one == flight.trainers.end()) return;  // what is left goes on from a file
   const bool drawn_each_step = (*one)->option("data") == "fresh" || (*one)->option("data") == "averaged";
   if (flight.members.size() > 1 && drawn_each_step) return;
   const double seconds = seconds_between(start, Clock::now());
   flight.turn = seconds < long_turn ? std::min(longest_turn, 2 * flight.turn) : seconds > 4 * long_turn ? std::max<int64_t>(1, flight.turn / 2) : flight.turn;
 }
 
-// A turn of one member of a flight; whether it is under way afterwards.
-bool Ensemble::train(Flight& flight, size_t i) {
+// A member's run from its beginning, or from where a file has it.
+std::unique_ptr<Trainer> Ensemble::trainer_of(int64_t i, const Trainer* twin) {
+  Options alone = options(i);
+  alone.set("threads", 1.0);
+  const auto begun = begun_.find(i);
+  if (begun == begun_.end() || !begun->second) return std::make_unique<Trainer>(task_of(i), nullptr, alone, twin);
+  const std::shared_ptr<const Saved> saved = std::move(begun->second);  // of this member, so nobody else's
+  try {
+    if (saved->content.at("options") != to_json(alone.values())) throw std::runtime_error("its options are not the member's");
+    return Trainer::restored(*saved, task_of(i), twin);
+  } catch (const Error&) {
+    throw;
+  } catch (const std::bad_alloc&) {
+    throw;
+  } catch (const std::exception& error) {
+    fail(LAMINA_E_FORMAT, std::string("the member cannot go on from its file, and begins anew in another run: ") + error.what());
+  }
+}
+
+// A turn of one member of a flight.
+void Ensemble::train(Flight& flight, size_t i) {
   const int64_t index = flight.members[i];
-  if (member(index).ended()) return false;
   std::unique_ptr<Trainer>& trainer = flight.trainers[i];
   try {
     if (!trainer) {
-      Options alone = options(index);
-      alone.set("threads", 1.0);
       const Trainer* twin = nullptr;
       for (const auto& other : flight.trainers)
         if (other) twin = other.get();
-      trainer = std::make_unique<Trainer>(task_of(index), nullptr, alone, twin);
+      trainer = trainer_of(index, twin);
     }
     const lamina_status status = trainer->run(flight.turn, false);
     if (status == LAMINA_STOPPED) {  // by the host's task
       stop();
-      return true;
+      return;
     }
-    if (status == LAMINA_OK && trainer->step() < trainer->steps()) return true;
+    if (status == LAMINA_OK && trainer->step() < trainer->steps()) return;
     end(index, status, trainer->trajectory(), trainer->crossings());
   } catch (const Error& error) {
     if (error.status() == LAMINA_STOPPED) {
       stop();
-      return true;
+      return;
     }
     fail_member(index);
   } catch (...) {
     fail_member(index);
   }
   trainer.reset();
-  return false;
 }
 
 void Ensemble::end(int64_t i, lamina_status status, std::shared_ptr<const Trajectory> trajectory, std::vector<Crossing> crossings) noexcept {

@@ -38,6 +38,7 @@ struct Member {
 struct EnsembleProgress {
   int64_t ended = 0, members = 0, failed = 0;
   double seconds = 0;
+  double steps = 0, all_steps = 0;  // made, and in all; a member that has ended counts as whole
 };
 
 class Ensemble {
@@ -67,7 +68,7 @@ class Ensemble {
   void stop() noexcept { stop_.store(true, std::memory_order_relaxed); }
   EnsembleProgress progress() const;
 
-  // One safetensors file with the members that have ended (ensemble_file.cpp).
+  // One safetensors file with the members that have ended and the states of those under way (ensemble_file.cpp).
   void save(const std::string& path) const;
   static std::unique_ptr<Ensemble> load(const std::string& path, std::shared_ptr<const Task> task);
 
@@ -82,10 +83,13 @@ class Ensemble {
 
   void prepare();
   std::vector<std::vector<int64_t>> groups() const;
+  double steps_of(int64_t i) const;
+  int64_t step_of(const Flight& flight, size_t i) const;
+  std::unique_ptr<Trainer> trainer_of(int64_t i, const Trainer* twin);
   void work(Flight& flight, Clock::time_point end);
   bool take(Flight& flight);
   void advance(Flight& flight);
-  bool train(Flight& flight, size_t i);
+  void train(Flight& flight, size_t i);
   void end(int64_t i, lamina_status status, std::shared_ptr<const Trajectory> trajectory, std::vector<Crossing> crossings) noexcept;
   void fail_member(int64_t i) noexcept;
   std::shared_ptr<const Task> task_of(int64_t i);
@@ -96,6 +100,7 @@ class Ensemble {
   std::shared_ptr<const Task> task_;  // everybody's, or null
   Options options_;
   Team team_;
+  double steps_ = 0;  // of a member, unless an axis says
   std::vector<Axis> axes_;
   std::vector<size_t> strides_;
   std::vector<Member> members_;
@@ -107,8 +112,10 @@ class Ensemble {
     std::shared_ptr<const Task> task;
     int64_t users = 0;  // members that have not ended
   };
-  std::mutex tasks_mutex_;
+  std::mutex tasks_mutex_;  // of tasks_
   std::map<size_t, Shared> tasks_;  // by task_number
+
+  std::map<int64_t, std::shared_ptr<const Saved>> begun_;  // members that a file has begun and no flight has gone on with: null since then
 
   std::function<bool(const EnsembleProgress&)> progress_;
   double progress_seconds_ = 0, seconds_ = 0;

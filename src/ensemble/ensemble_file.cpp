@@ -1,5 +1,5 @@
-// The file of an ensemble: what it is made of, and the members that have ended. The others begin again from their seeds, so a resumed
-// ensemble has the bits of an uninterrupted one.
+// The file of an ensemble: what it is made of, the members that have ended, and those under way as checkpoints have them. The others
+// begin from their seeds, so a resumed ensemble has the bits of an uninterrupted one.
 #include <stdexcept>
 
 #include "ensemble/ensemble.hpp"
@@ -35,6 +35,21 @@ std::vector<Crossing> crossings_in(const Json& signals, const std::vector<double
   return crossings;
 }
 
+// "begun": [{"member", "run"}, ...], with tensors begun_<member>_<name>.
+void add_begun(int64_t member, const Saved& saved, Json& run, Tensors& tensors) {
+  run["begun"].push_back({{"member", member}, {"run", saved.content}});
+  for (const auto& [name, values] : saved.tensors) tensors.emplace("begun_" + std::to_string(member) + "_" + name, values);
+}
+
+std::shared_ptr<const Saved> begun_in(int64_t member, const Json& json, const Tensors& tensors) {
+  Saved saved{json.at("run"), {}};
+  integer_in(saved.content, "step", 0, INT64_MAX);
+  const std::string prefix = "begun_" + std::to_string(member) + "_";
+  for (auto at = tensors.lower_bound(prefix); at != tensors.end() && at->first.starts_with(prefix); ++at)
+    saved.tensors.emplace(at->first.substr(prefix.size()), at->second);
+  return std::make_shared<const Saved>(std::move(saved));
+}
+
 }  // namespace
 
 void Ensemble::save(const std::string& path) const {
@@ -68,6 +83,15 @@ void Ensemble::save(const std::string& path) const {
     members.push_back(std::move(json));
   }
   run["members"] = std::move(members), run["columns"] = std::move(columns);
+  std::map<int64_t, std::shared_ptr<const Saved>> begun = begun_;  // by member, so that the file does not depend on who trains which
+  for (const Flight& flight : flights_)
+    for (size_t i = 0; i < flight.trainers.size(); ++i) {
+      if (!flight.trainers[i]) continue;
+      flight.trainers[i]->settle();
+      begun[flight.members[i]] = std::make_shared<const Saved>(flight.trainers[i]->saved());
+    }
+  for (const auto& [i, saved] : begun)
+    if (saved && !member(i).ended()) add_begun(i, *saved, run, tensors);
   write_tensor_file(path, format, run, tensors);
 }
 
@@ -105,6 +129,11 @@ std::unique_ptr<Ensemble> Ensemble::load(const std::string& path, std::shared_pt
       if ((member.status >= 0) != (member.trajectory != nullptr) || member.status == LAMINA_STOPPED)
         throw std::runtime_error("a member's status does not fit its trajectory");
       ++ensemble->ended_, ensemble->failed_ += member.status < 0;
+    }
+    for (const Json& json : run.value("begun", Json::array())) {  // files of earlier versions have none
+      const int64_t i = integer_in(json, "member", 0, ensemble->count() - 1);
+      if (ensemble->member(i).ended() || !ensemble->begun_.emplace(i, begun_in(i, json, tensors)).second)
+        throw std::runtime_error("a member under way is there twice");
     }
     ensemble->seconds_ = run.at("seconds");
     if (!(ensemble->seconds_ >= 0)) throw std::runtime_error("its seconds are negative");

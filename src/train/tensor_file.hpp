@@ -13,6 +13,12 @@ namespace lamina {
 using Json = nlohmann::json;
 using Tensors = std::map<std::string, std::vector<double>>;
 
+// What a run or an ensemble is.
+struct Saved {
+  Json content;
+  Tensors tensors;
+};
+
 // format says what the file is, for readers. Throws Error.
 void write_tensor_file(const std::string& path, const char* format, const Json& content, const Tensors& tensors);
 // Fills tensors and returns the content. Throws Error, or where the file is not what it should be another std::exception.

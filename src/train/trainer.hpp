@@ -21,6 +21,7 @@
 namespace lamina {
 
 class Evaluation;
+struct Saved;  // tensor_file.hpp
 
 struct Progress {
   int64_t step = 0, steps = 0;
@@ -40,6 +41,7 @@ class Trainer {
   // At most `steps` more updates (0: all that remain of the option `steps`). LAMINA_OK or a positive status.
   // Unless settled, model() may lag behind: bringing it up to date costs d^2 where descent moves fewer numbers.
   lamina_status run(int64_t steps, bool settled = true);
+  void settle() { objective_->write(*model_); }
   void stop() noexcept { stop_.store(true, std::memory_order_relaxed); }
   int64_t step() const { return step_; }
   int64_t steps() const { return settings_.integer("steps"); }
@@ -55,6 +57,9 @@ class Trainer {
   // One safetensors file, whole or not at all (checkpoint.cpp).
   void save(const std::string& path) const;
   static std::unique_ptr<Trainer> load(const std::string& path, std::shared_ptr<const Task> task);
+  // What such a file holds, of a settled model, and the run again, whose task is the saved one's. Throws any std::exception where it is no run's.
+  Saved saved() const;
+  static std::unique_ptr<Trainer> restored(const Saved& saved, std::shared_ptr<const Task> task, const Trainer* twin = nullptr);
 
  private:
   void choose_probes();

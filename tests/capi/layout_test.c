@@ -137,13 +137,15 @@ FIELD(lamina_crossing, step, 24);
 FIELD(lamina_crossing, before, 32);
 FIELD(lamina_crossing, after, 40);
 
-SIZE(lamina_ensemble_progress, 40);
+SIZE(lamina_ensemble_progress, 56);
 FIELD(lamina_ensemble_progress, struct_size, 0);
 FIELD(lamina_ensemble_progress, reserved, 4);
 FIELD(lamina_ensemble_progress, ended, 8);
 FIELD(lamina_ensemble_progress, members, 16);
 FIELD(lamina_ensemble_progress, failed, 24);
 FIELD(lamina_ensemble_progress, seconds, 32);
+FIELD(lamina_ensemble_progress, steps, 40);
+FIELD(lamina_ensemble_progress, all_steps, 48);
 #endif
 
 VALUE(LAMINA_OK, 0);

@@ -109,10 +109,14 @@ TEST(Ensemble, AStopKeepsWhatEndedAndTheRestGoesOnToTheSameBits) {
   for (const Case& c : cases) {
     const auto ensemble = ensemble_of(c.task, c.line + " threads=2", c.axes);
     int64_t stops = 0, seen = 0;
+    double steps = 0;
     ensemble->on_progress(
         [&](const EnsembleProgress& at) {
           EXPECT_GE(at.ended, seen);
           EXPECT_EQ(at.members, ensemble->count());
+          EXPECT_GE(at.steps, steps);
+          EXPECT_LE(at.steps, at.all_steps);
+          steps = at.steps;
           seen = at.ended;
           return false;
         },

@@ -39,6 +39,66 @@ TEST(EnsembleFile, KeepsWhatEndedAndTheRestGoesOnToTheSameBits) {
   for (const char* column : {"loss", "alpha_0"}) expect_same_bits(*times_of(*whole, column, {}), *times_of(*ensemble, column, {}), column);
 }
 
+// Stopped again and again before any member has ended, each time saved and read: only from where they were can they get to the end.
+TEST(EnsembleFile, MembersUnderWayGoOnFromWhereTheyWere) {
+  const struct {
+    const char *task, *line;
+    Axes axes;
+  } cases[] = {
+      {"in_context_convergence", "data=fresh batch=32 prompt_length=30 steps=300 record_every=7 crossings=loss=0.3,loss=0.2", {{"step_size", "0.5,1,2"}, {"seed", "0..1"}}},
+      {"in_context_convergence", "features=6 dominant=0.5 steps=60000 record_per_decade=5 optimiser=momentum", {{"prompt_length", "30,inf"}}},
+      {"in_context_recall", "vocabulary=20 triggers=3 outputs=6 unseen_outputs=3 prompt_length=40 samples=100 evaluation_samples=20 steps=1500 optimiser=adam batch=20 record_every=50", {{"steps", "1500,1700"}, {"noise", "0,0.2"}}},
+      {"linear_regression", "dimension=3 steps=60000 optimiser=flow record_every=1000", {{"step_size", "0.01,0.02"}}},
+      {"next_token", "vocabulary=8 samples=40 steps=3000 stage_one_steps=1000 record_every=100", {{"seed", "1..2"}}},
+  };
+  for (const auto& c : cases) {
+    const auto whole = ensemble_of(c.task, c.line + std::string(" threads=3"), c.axes);
+    ASSERT_EQ(whole->run(), LAMINA_OK);
+    auto ensemble = ensemble_of(c.task, c.line + std::string(" threads=2"), c.axes);
+    int64_t stops = 0;
+    for (lamina_status status = LAMINA_STOPPED; status == LAMINA_STOPPED; ++stops) {
+      const double before = ensemble->progress().steps;
+      ensemble->on_progress(
+          [&](const EnsembleProgress& at) {
+            EXPECT_GE(at.steps, before);
+            return at.steps < before + 1;
+          },
+          0);
+      status = ensemble->run();
+      ensemble->save("begun.safetensors");
+      auto read = Ensemble::load("begun.safetensors", nullptr);
+      EXPECT_EQ(read->progress().steps, ensemble->progress().steps);
+      read->save("again.safetensors");  // read and not gone on with: it stays
+      EXPECT_EQ(content("again.safetensors"), content("begun.safetensors"));
+      ensemble = std::move(read);
+      ASSERT_LT(stops, 1000) << c.line;
+    }
+    EXPECT_GT(stops, 1) << c.line;
+    EXPECT_EQ(ensemble->progress().steps, ensemble->progress().all_steps);
+    expect_same_bits(*table_of(*whole), *table_of(*ensemble), c.line);
+  }
+}
+
+TEST(EnsembleFile, AMemberWhoseStateIsNotItsOwnFailsAndThenBeginsAnew) {
+  auto ensemble = ensemble_of("in_context_convergence", "data=fresh batch=64 prompt_length=50 features=4 steps=100000 record_every=100000 threads=1", {{"seed", "0..1"}});
+  ensemble->on_progress([](const EnsembleProgress& at) { return at.steps < 10; }, 0);
+  ASSERT_EQ(ensemble->run(), LAMINA_STOPPED);
+  ensemble->save("begun.safetensors");
+  std::string bytes = content("begun.safetensors");
+  const size_t at = bytes.find("_parameters");
+  ASSERT_NE(at, bytes.npos);
+  bytes[at + 1] = 'q';  // one tensor has another name
+  std::ofstream("begun.safetensors", std::ios::binary) << bytes;
+  const auto read = Ensemble::load("begun.safetensors", nullptr);
+  read->on_progress([](const EnsembleProgress& now) { return now.failed == 0; }, 0);
+  EXPECT_EQ(read->run(), LAMINA_STOPPED);
+  EXPECT_EQ(read->member(0).status, LAMINA_E_FORMAT);
+  EXPECT_NE(read->member(0).text.find("cannot go on from its file"), std::string::npos) << read->member(0).text;
+  read->on_progress([](const EnsembleProgress& now) { return now.failed > 0 || now.steps == 0; }, 0);
+  EXPECT_EQ(read->run(), LAMINA_STOPPED);
+  EXPECT_EQ(read->member(0).status, LAMINA_STOPPED);  // under way
+}
+
 TEST(EnsembleFile, EveryTruncationAndManyChangesAreRefusedOrHarmless) {
   auto ensemble = ensemble_of("in_context_convergence", "data=fresh batch=4 prompt_length=5 features=2 steps=2 probes=none", {{"seed", "0..1"}});
   ASSERT_EQ(ensemble->run(), LAMINA_OK);

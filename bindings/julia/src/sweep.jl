@@ -1,17 +1,20 @@
 # Sweeps: one run for every combination of values, in parallel, each with the bits of that run alone; and statistics over them.
 
-"Runs that have ended and in all, of those that failed, time."
+"Runs that have ended and in all, of those that failed, time; updates made, and of all runs to their ends."
 struct SweepProgress
     ended::Int
     members::Int
     failed::Int
     seconds::Float64
+    steps::Float64
+    all_steps::Float64
 end
 
 function Base.show(io::IO, at::SweepProgress)
     print(io, "run ", at.ended, "/", at.members)
     at.failed > 0 && print(io, "  failed ", at.failed)
-    at.ended > 0 && print(io, "  ", round(Int, at.seconds / at.ended * (at.members - at.ended)), " s left")
+    at.steps > 0 && print(io, "  ", round(100 * at.steps / at.all_steps; digits = 1), " % of steps  ",
+                          round(Int, at.seconds * (at.all_steps / at.steps - 1)), " s left")
 end
 
 """
@@ -72,7 +75,7 @@ sweep(task = "in_context_recall"; arguments...) = continue!(Sweep(task; argument
 function tell_sweep(user::Ptr{Cvoid}, record::Ptr{SweepProgressRecord})::Int32
     watch = unsafe_pointer_to_objref(user)::Watch
     at = unsafe_load(record)
-    now = SweepProgress(at.ended, at.members, at.failed, at.seconds)
+    now = SweepProgress(at.ended, at.members, at.failed, at.seconds, at.steps, at.all_steps)
     going = call_host(() -> watch.report === nothing ? true : watch.report(now), watch.failures)
     return going === false || !isempty(watch.failures) ? 1 : 0
 end

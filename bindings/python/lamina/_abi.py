@@ -88,7 +88,7 @@ ProgressFunction = CFUNCTYPE(c_int32, c_void_p, POINTER(ProgressRecord))
 
 class EnsembleProgressRecord(Structure):
     _fields_ = [("struct_size", c_uint32), ("reserved", c_int32), ("ended", c_int64), ("members", c_int64), ("failed", c_int64),
-                ("seconds", c_double)]
+                ("seconds", c_double), ("steps", c_double), ("all_steps", c_double)]
 
 
 EnsembleProgressFunction = CFUNCTYPE(c_int32, c_void_p, POINTER(EnsembleProgressRecord))

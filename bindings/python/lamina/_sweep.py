@@ -20,15 +20,19 @@ INTERVAL = 0.1  # seconds between two looks at Ctrl-C and two lines of progress
 
 
 class SweepProgress(NamedTuple):
-    """Runs that have ended and in all, of those that failed, time."""
+    """Runs that have ended and in all, of those that failed, time; updates made, and of all runs to their ends."""
 
     ended: int
     members: int
     failed: int
     seconds: float
+    steps: float
+    all_steps: float
 
     def __str__(self) -> str:
-        left = f"  {self.seconds / self.ended * (self.members - self.ended):.0f} s left" if self.ended else ""
+        left = ""
+        if self.steps:
+            left = f"  {100 * self.steps / self.all_steps:.1f} % of steps  {self.seconds * (self.all_steps / self.steps - 1):.0f} s left"
         return f"run {self.ended}/{self.members}{f'  failed {self.failed}' if self.failed else ''}{left}"
 
 
@@ -107,7 +111,7 @@ class Sweep(Handle):
 
             def tell(user: Any, record: Any) -> int:
                 at = record.contents
-                now = SweepProgress(at.ended, at.members, at.failed, at.seconds)
+                now = SweepProgress(at.ended, at.members, at.failed, at.seconds, at.steps, at.all_steps)
                 stop = report is not None and call_host(report, failures, now) is False
                 return 1 if stop or failures or interrupt.pending else 0
 

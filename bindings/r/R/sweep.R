@@ -39,8 +39,9 @@ lamina_load_sweep <- function(file, task = NULL) {
 }
 
 sweep_line <- function(p) {
-  left <- if (p$ended > 0) p$seconds / p$ended * (p$members - p$ended) else NA
-  cat("\r", formatC(sprintf("run %.0f/%.0f  failed %.0f  %.0f s left", p$ended, p$members, p$failed, left), width = -78),
+  left <- if (p$steps > 0) p$seconds / p$steps * (p$all_steps - p$steps) else NA
+  cat("\r", formatC(sprintf("run %.0f/%.0f  %.1f %% of steps  failed %.0f  %.0f s left", p$ended, p$members,
+                            100 * p$steps / max(p$all_steps, 1), p$failed, left), width = -78),
       if (p$ended == p$members) "\n", file = stderr(), sep = "")
 }
 

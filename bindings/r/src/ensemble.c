@@ -20,8 +20,8 @@ SEXP shim_ensemble_create(SEXP name, SEXP task, SEXP given, SEXP axes, SEXP valu
 
 /* `user` points to the R function. */
 static int32_t on_progress(void* user, const lamina_ensemble_progress* p) {
-  static const char* names[] = {"ended", "members", "failed", "seconds", ""};
-  const double values[] = {(double)p->ended, (double)p->members, (double)p->failed, p->seconds};
+  static const char* names[] = {"ended", "members", "failed", "seconds", "steps", "all_steps", ""};
+  const double values[] = {(double)p->ended, (double)p->members, (double)p->failed, p->seconds, p->steps, p->all_steps};
   return report_progress(*(SEXP*)user, names, values);
 }
 
