@@ -81,9 +81,12 @@ struct Speeds {
     const bool from_memory = plan.n * plan.H_kv * head_bytes > (int64_t{1} << 20);
     const double filled = static_cast<double>(width) / static_cast<double>((width + lanes - 1) / lanes * lanes);
     // What comes from memory comes slower by as many streams as there are lanes if heads are short, and by many passes.
-    if (from_memory && head_bytes <= 4096 && !(forward && band && !plan.f64)) key_heads = 0.76;
+    if (from_memory && head_bytes <= 4096 && !(forward && band && !wide && !plan.f64)) key_heads = 0.76;
     block = (wide ? 1 : forward ? 1.35 : 1.2) * (band ? 0.5 : 1);
-    if (forward) {  // which reads K and V once for a register of queries, so a head should stay in the nearest cache
+    // Forward reads K and V once for a register of queries, number by number, so a head should be in the nearest cache by then;
+    // f32 waits for memory where f64 still computes.
+    const bool waits = from_memory && wide && !plan.f64;
+    if (forward && !waits) {
       queries = (wide ? (plan.f64 ? 1.17 : 1.3) : 1.2) * (width < lanes ? 0.85 : filled) *
                 (from_memory && head_bytes > 16384 ? 0.75 : 1);
       const double square = std::min(1.0, static_cast<double>(plan.L_q) / short_tokens);  // the larger, the less is in vain
