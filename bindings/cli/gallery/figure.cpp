@@ -14,7 +14,7 @@ namespace {
 
 std::vector<const Figure*> all_figures() {
   std::vector<const Figure*> all;
-  for (const auto figures : {recall_figures(), convergence_figures(), relative_figures()})
+  for (const auto figures : {recall_figures(), convergence_figures(), sample_figures(), relative_figures(), mesa_causal_figures()})
     for (const Figure& figure : figures) all.push_back(&figure);
   return all;
 }

@@ -63,6 +63,8 @@ struct Figure {
 std::span<const Figure> recall_figures();
 std::span<const Figure> convergence_figures();
 std::span<const Figure> relative_figures();
+std::span<const Figure> mesa_causal_figures();
+std::span<const Figure> sample_figures();
 
 struct FigureRequest {
   std::string name;
