@@ -190,9 +190,10 @@ void describe_form(const Entry& form) {
   if (!reads.empty() && reads != default_task) example += " --task " + reads;
   if (reads == default_task) example += " noise=0.2";
   const bool of_samples = form.description.rfind("M ", 0) == 0, of_features = form.description.rfind("Q ", 0) == 0;
-  if (form.minimum < 0) example += of_features ? " features=2 --arguments 1,-1,-1,1" : " dimension=1 --arguments 2,1";
-  if (form.minimum > 0) example += std::string(" --arguments ") + (of_samples ? "2048" : "0.5");
-  for (int i = 1; i < static_cast<int>(form.minimum); ++i) example += ",1";
+  if (!form.fallback.empty()) example += " " + form.fallback;
+  else if (form.minimum < 0) example += of_features ? " features=2 --arguments 1,-1,-1,1" : " dimension=1 --arguments 2,1";
+  else if (form.minimum > 0) example += std::string(" --arguments ") + (of_samples ? "2048" : "0.5");
+  for (int i = 1; i < static_cast<int>(form.minimum) && form.fallback.empty(); ++i) example += ",1";
   print("\nExample: " + example + "\n");
 }
 

@@ -87,7 +87,8 @@ typedef struct lamina_catalogue_entry {
   const char* key;         /* the option's key, or the name listed; all strings are static and never NULL */
   const char* owner;       /* "task", "model", "trainer" for an option; for a probe the tasks that have it, separated by "|";
                             * "task" for a closed form that reads one; else "" */
-  const char* fallback;    /* the default as text; "" if there is none */
+  const char* fallback;    /* the default as text; for a closed form options and arguments of an example, as the command line
+                            * takes them, where defaults will not do; "" if there is none */
   double minimum, maximum; /* bounds, inclusive; of the length for an array; for a closed form its number of arguments (-1: any)
                             * and of results (-1: as many); 0, 0 where they mean nothing */
   const char* words;       /* the words a LAMINA_KIND_WORD takes, or the tasks that a closed form reads, separated by "|"; else "" */

@@ -4,14 +4,14 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 
 #include "kernels/scalar_math.hpp"
 #include "theory/feature_population.hpp"
+#include "theory/least_squares.hpp"
 
 namespace lamina {
 namespace {
-
-constexpr double undefined = std::numeric_limits<double>::quiet_NaN();
 
 double moment(const FeatureLaw& law, int64_t m, int64_t n) {
   return law.moments.empty() ? (m == n ? 1.0 : 0.0) : law.moments[static_cast<size_t>(m * law.features + n)];
@@ -132,57 +132,52 @@ double softmax_infimum(const FeatureLaw& law, int64_t query, std::vector<double>
   return absent * loss;
 }
 
-// 1/2 (Gm_kk - b^T M^-1 b) of the least squares M g = b, M = (1 - 1/N) P Gm P + diag(Gm_nn p_n) / N, b = (P Gm)_k.
-double linear_infimum(const FeatureLaw& law, kernels::Map map, int64_t query) {
-  const double one = 1 / static_cast<double>(law.length), p = law.probability[query];
-  if (law.moments.empty()) return 0.5 * (1 - p) / (1 + (static_cast<double>(law.length) - 1) * p);
+// M = (1 - 1/N) P Gm P + diag(Gm_nn p_n) / N, of which 1/2 Gm_kk + min_g 1/2 g^T M g - b^T g is the infimum, b = (P Gm)_k.
+LeastSquares least_squares(const FeatureLaw& law) {
+  const double one = 1 / static_cast<double>(law.length);
   const int64_t K = law.features;
-  std::vector<double> M(static_cast<size_t>(K * K)), g(static_cast<size_t>(K));
+  std::vector<double> M(static_cast<size_t>(K * K));
   for (int64_t m = 0; m < K; ++m) {
     for (int64_t n = 0; n < K; ++n) M[m * K + n] = (1 - one) * law.probability[m] * moment(law, m, n) * law.probability[n];
     M[m * K + m] += one * law.probability[m] * moment(law, m, m);
-    g[m] = law.probability[m] * moment(law, m, query);
   }
-  const std::vector<double> b = g;
-  // Gaussian elimination, pivots on the diagonal of a positive semidefinite matrix; a feature on which f is 0 has a zero row.
-  for (int64_t j = 0; j < K; ++j) {
-    const double pivot = M[j * K + j];
-    if (!(pivot > 0)) continue;
-    for (int64_t i = j + 1; i < K; ++i) {
-      const double factor = M[i * K + j] / pivot;
-      for (int64_t l = j; l < K; ++l) M[i * K + l] -= factor * M[j * K + l];
-      g[i] -= factor * g[j];
-    }
-  }
-  for (int64_t j = K; j-- > 0;) {
-    for (int64_t l = j + 1; l < K; ++l) g[j] -= M[j * K + l] * g[l];
-    g[j] = M[j * K + j] > 0 ? g[j] / M[j * K + j] : 0;
-  }
-  double explained = 0;
-  for (int64_t n = 0; n < K; ++n) {
-    if (map == kernels::Map::relu && g[n] < 0) return undefined;
-    explained += b[n] * g[n];
-  }
-  return 0.5 * (moment(law, query, query) - explained);
+  return LeastSquares(std::move(M), K);
 }
 
-double infimum(const FeatureLaw& law, kernels::Map map, int64_t query, std::vector<double>& by_feature) {
-  if (law.length < 0) return 0;
-  return map == kernels::Map::softmax ? softmax_infimum(law, query, by_feature) : linear_infimum(law, map, query);
-}
+// Infima of one law, one query after another: what they share is made once.
+class Infima {
+ public:
+  Infima(const FeatureLaw& law, kernels::Map map) : law_(law), map_(map), by_feature_(static_cast<size_t>(law.features), 0.0) {
+    if (law.length >= 0 && map != kernels::Map::softmax && !law.moments.empty()) squares_.emplace(least_squares(law));
+  }
+
+  double of(int64_t query) {
+    if (law_.length < 0) return 0;
+    if (map_ == kernels::Map::softmax) return softmax_infimum(law_, query, by_feature_);
+    const double p = law_.probability[query];
+    if (!squares_) return 0.5 * (1 - p) / (1 + (static_cast<double>(law_.length) - 1) * p);
+    std::vector<double> b(static_cast<size_t>(law_.features));
+    for (int64_t n = 0; n < law_.features; ++n) b[n] = law_.probability[n] * moment(law_, n, query);
+    const std::vector<double> g = map_ == kernels::Map::relu ? squares_->solve_nonnegative(b) : squares_->solve(b);
+    return std::max(0.0, 0.5 * moment(law_, query, query) + squares_->objective(g, b));
+  }
+
+ private:
+  const FeatureLaw& law_;
+  kernels::Map map_;
+  std::vector<double> by_feature_;  // softmax: each minimum begins at that of the query before
+  std::optional<LeastSquares> squares_;
+};
 
 }  // namespace
 
-double infimum_of(const FeatureLaw& law, kernels::Map map, int64_t query) {
-  std::vector<double> start(static_cast<size_t>(law.features), 0.0);
-  return infimum(law, map, query, start);
-}
+double infimum_of(const FeatureLaw& law, kernels::Map map, int64_t query) { return Infima(law, map).of(query); }
 
 double infimum_of(const FeatureLaw& law, kernels::Map map) {
-  std::vector<double> start(static_cast<size_t>(law.features), 0.0);  // each minimum begins at that of the query before
+  Infima infima(law, map);
   double sum = 0;
   for (const std::vector<int64_t>& alike : feature_classes(law))
-    sum += static_cast<double>(alike.size()) * law.probability[alike[0]] * infimum(law, map, alike[0], start);
+    sum += static_cast<double>(alike.size()) * law.probability[alike[0]] * infima.of(alike[0]);
   return sum;
 }
 

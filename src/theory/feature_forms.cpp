@@ -9,7 +9,6 @@
 #include "base/error.hpp"
 #include "kernels/scalar_math.hpp"
 #include "theory/feature_floor.hpp"
-#include "theory/feature_population.hpp"
 #include "theory/theory.hpp"
 
 namespace lamina {
@@ -67,11 +66,13 @@ double flow_attention(double K, double p, double time, double start) {
   return attention(z);
 }
 
+double late_time(double K, double p, double eps) { return (K - 1) / (4 * K * p * eps); }
+
 bool has_prediction(const FeatureLaw& law) { return law.masked && law.moments.empty(); }
 
 const char* feature_prediction(const FeatureLaw& law) {
   if (!balanced(law) && one_apart(law)) return "gradient flow from Q = 0 for infinite prompts, of the rare features after their blow-up, many features";
-  return balanced(law) ? "loss of gradient flow from Q = 0 for infinite prompts" : "K / (4 eta t), to which the loss tends for infinite prompts";
+  return balanced(law) ? "loss of gradient flow from Q = 0 for infinite prompts" : "(K - 1) / (4 eta t), to which the loss tends for infinite prompts";
 }
 
 double predicted_excess(const FeatureLaw& law, double time) {
@@ -82,7 +83,7 @@ double predicted_excess(const FeatureLaw& law, double time) {
     if (time < blow_up || p < rare) return undefined;
     return p * flow_loss(K, flow_attention(K, p, time, p)) + (1 - p) * flow_loss(K, flow_attention(K, rare, time - blow_up, 0.5));
   }
-  const double late = K / (4 * time);
+  const double late = (K - 1) / (4 * time);
   return late < 0.125 ? late : undefined;
 }
 
@@ -90,7 +91,11 @@ int phase_of(const FeatureLaw& law, int64_t query, const ColumnValue& column) {
   int64_t leader = query == 0 ? 1 : 0;
   for (int64_t n = 0; n < law.features; ++n)
     if (n != query && law.probability[n] > law.probability[leader]) leader = n;
-  if (column.descent[query] < -column.descent[leader]) return 1;
+  // The column's slopes sum to 0: alpha_k < |beta_{k,m}| is where the others' sum is positive, which is 0 if there are none.
+  double others = 0;
+  for (int64_t n = 0; n < law.features; ++n)
+    if (n != query && n != leader) others += column.descent[n];
+  if (others > 0) return 1;
   if (column.attention[query] >= 0.5) return 4;
   return column.attention[query] < column.attention[leader] ? 2 : 3;
 }
@@ -102,92 +107,79 @@ using Results = std::span<double>;
 
 const FeatureLaw& law_of(const Task* task) { return *task->features(); }
 
-kernels::Map map_of(const Task* task) {
-  (void)task;
-  return kernels::Map::softmax;
-}
-
-void require_matrix(const FeatureLaw& law, Arguments in) {
-  const int64_t wanted = law.dimension * law.dimension;
-  if (std::ssize(in) != wanted)
-    fail_argument("argument_count", static_cast<double>(in.size()), "dimension^2 = " + std::to_string(wanted));
-  for (double q : in)
-    if (!std::isfinite(q)) fail_argument("an entry of Q", q, "finite");
-}
-
 double positive(const char* name, double value) {
   if (!(value > 0)) fail_argument(name, value, "positive");
   return value;
 }
 
+// What all closed courses are about: N = infinity, where the mask is of no account, or near it.
+void require_linear(const FeatureLaw& law) {
+  const char* const wrong = !law.moments.empty()                ? "second_moments is given, must be empty for a closed course of training"
+                            : !law.masked && law.length >= 0 ? "mask is no, must be yes, or prompt_length inf, for a closed course of training"
+                                                             : nullptr;
+  if (wrong) fail(LAMINA_E_UNSUPPORTED, wrong);
+}
+
 // Feature 0 among others that are alike: what the closed flow is about.
 double first_of_alike(const FeatureLaw& law) {
+  require_linear(law);
   if (!one_apart(law))
     fail(LAMINA_E_UNSUPPORTED, "feature_law is one with unequal features besides feature 0, must be balanced or dominant for a closed flow");
-  if (!law.moments.empty()) fail(LAMINA_E_UNSUPPORTED, "second_moments is given, must be empty for a closed flow");
   return law.probability[0];
 }
 
-// L_k at Q = 0: 1/2 (1 - 2 p_k + P2 + (1 - P2) / N), P2 = sum p^2.
-double loss_at_zero(const FeatureLaw& law, int64_t k) {
-  FeaturePopulation form(law, kernels::Map::softmax, *kernels::select(nullptr)->f64, true);
-  return form.column(k, std::vector<double>(static_cast<size_t>(law.features), 0.0)).loss;
+// (|beta_{k,1}| - alpha_k) / (r (1 - p_1)) of a rare k at Q = 0, N = infinity: positive where its column begins in suppression.
+double lead_at_zero(double K, double p) {
+  const double s = 1 / (K - 1), r = s * (1 - p);
+  return p * (p + s * (1 - r) - (K - 2) * s * r) - s * ((1 - r) * (1 - r) + p * p + (K - 2) * r * r);
 }
 
-ColumnValue column_at(const FeatureLaw& law, int64_t k, Arguments Q) {
-  std::vector<double> q;
-  for (int64_t n = 0; n < law.features; ++n) q.push_back(Q[n * law.dimension + k]);
-  return FeaturePopulation(law, kernels::Map::softmax, *kernels::select(nullptr)->f64, true).column(k, q);
+// p_1 of a law whose rare columns go through a switch of leadership and a blow-up.
+double first_of_rare(const FeatureLaw& law) {
+  const double p = first_of_alike(law), K = static_cast<double>(law.features);
+  if (law.features < 3) fail_argument("features", K, "at least 3 for the times of a rare feature");
+  if (lead_at_zero(K, p) > 0) return p;
+  double low = 1 / K, high = 1;
+  while (high - low > 1e-12) {
+    const double middle = 0.5 * (low + high);
+    (lead_at_zero(K, middle) > 0 ? high : low) = middle;
+  }
+  fail_argument("dominant, p_1,", p, "above " + number_text(high) + " for leadership to switch in the column of a rare feature");
 }
 
-double population(const Task* task, Arguments in, double* gradient) {
+void time_to_small_loss(const Task* task, Arguments in, Results out) {
+  const FeatureLaw& law = law_of(task);
+  require_linear(law);
+  const int64_t k = law.watched[0];
+  const double p = law.probability[k], floor = infimum_of(law, kernels::Map::softmax, k);
+  double start = 1 - 2 * p, squares = 0;  // L_k at Q = 0: 1/2 (1 - 2 p_k + P2 + (1 - P2) / N)
+  for (double q : law.probability) squares += q * q;
+  start = 0.5 * (start + squares + (law.length < 0 ? 0 : (1 - squares) / static_cast<double>(law.length)));
+  if (!(in[0] > floor && in[0] < start))
+    fail_argument("eps", in[0], "in (" + number_text(floor) + ", " + number_text(start) + "), between the infimum of the query's loss and its start");
+  out[0] = late_time(static_cast<double>(law.features), p, in[0]);
+}
+
+void phase_of_query(const Task* task, Arguments in, Results out) {
   const FeatureLaw& law = law_of(task);
   require_matrix(law, in);
-  FeaturePopulation form(law, map_of(task), *kernels::select(nullptr)->f64, true);
-  std::vector<double> x(static_cast<size_t>(form.variables()));
-  if (!form.gather(in.data(), law.dimension, x.data())) {
-    form = FeaturePopulation(law, map_of(task), *kernels::select(nullptr)->f64, false);
-    x.resize(static_cast<size_t>(form.variables()));
-    form.gather(in.data(), law.dimension, x.data());
-  }
-  std::vector<double> slopes(x.size());
-  const Team alone(1);
-  const double loss = form.loss_and_gradient(x.data(), gradient ? slopes.data() : nullptr, alone);
-  if (gradient) {
-    std::fill_n(gradient, law.dimension * law.dimension, 0.0);
-    form.scatter(slopes.data(), gradient, law.dimension);
-  }
-  return loss;
+  if (!law.moments.empty()) fail(LAMINA_E_UNSUPPORTED, "second_moments is given, must be empty for phases");
+  if (law.length == 1) fail(LAMINA_E_UNSUPPORTED, "prompt_length is 1, must be at least 2 for phases: attention to one key has no gradient");
+  const int64_t k = law.watched[0];
+  out[0] = phase_of(law, k, softmax_population(law).column(k, logits_of(law, in, k)));
+}
+
+void early_rare_logits(const Task* task, Arguments in, Results out) {
+  const FeatureLaw& law = law_of(task);
+  const double K = static_cast<double>(law.features), p = first_of_rare(law), tau = in[0] / (K * K), odds = p / (1 - p);
+  if (!(tau >= 0 && (1 - p) * tau < 1)) fail_argument("eta t", in[0], "in [0, " + number_text(K * K / (1 - p)) + ")");
+  out[0] = -kernels::log1p(-(1 - p) * tau);
+  out[1] = -0.5 * kernels::log1p(2 * K * (1 - p) * odds * odds * tau);
 }
 
 constexpr std::array rows{
-    TheoryRow{"population_loss", "The exact population loss of softmax attention at a merged matrix Q [d,d], by rows (row: key).",
-              "Q -> loss", feature_task, -1, 1, [](const Task* task, Arguments in, Results out) { out[0] = population(task, in, nullptr); }},
-    TheoryRow{"population_gradient", "Its gradient [d,d].", "Q -> gradient", feature_task, -1, -1,
-              [](const Task* task, Arguments in, Results out) { population(task, in, out.data()); }},
-    TheoryRow{"loss_infimum", "The infimum of the population loss at this prompt length.", "-> loss", feature_task, 0, 1,
-              [](const Task* task, Arguments, Results out) { out[0] = infimum_of(law_of(task), map_of(task)); }},
-    TheoryRow{"linear_loss_infimum", "The same of linear attention.", "-> loss", feature_task, 0, 1,
-              [](const Task* task, Arguments, Results out) { out[0] = infimum_of(law_of(task), kernels::Map::linear); }},
-    TheoryRow{"population_attention", "Mean attention E a_n of query k (column) to feature n (row) [d,d].", "Q -> attention", feature_task, -1, -1,
-              [](const Task* task, Arguments in, Results out) {
-                const FeatureLaw& law = law_of(task);
-                require_matrix(law, in);
-                std::ranges::fill(out, 0.0);
-                for (int64_t k = 0; k < law.features; ++k) {
-                  const ColumnValue column = column_at(law, k, in);
-                  for (int64_t n = 0; n < law.features; ++n) out[n * law.dimension + k] = column.attention[n];
-                }
-              }},
     TheoryRow{"phase_of_query", "The phase of the first watched query: 1 suppression, 2 switching of leadership, 3 growth, 4 convergence.",
-              "Q -> phase", feature_task, -1, 1,
-              [](const Task* task, Arguments in, Results out) {
-                const FeatureLaw& law = law_of(task);
-                require_matrix(law, in);
-                out[0] = phase_of(law, law.watched[0], column_at(law, law.watched[0], in));
-              }},
-    TheoryRow{"loss_at_zero", "The population loss of the first watched query at Q = 0.", "-> loss", feature_task, 0, 1,
-              [](const Task* task, Arguments, Results out) { out[0] = loss_at_zero(law_of(task), law_of(task).watched[0]); }},
+              "Q -> phase", feature_task, -1, 1, phase_of_query},
     TheoryRow{"flow_time", "eta t at which gradient flow from Q = 0 has attention a on feature 0, the others alike, N = infinity.", "a -> eta t",
               feature_task, 1, 1,
               [](const Task* task, Arguments in, Results out) {
@@ -210,23 +202,32 @@ constexpr std::array rows{
                 const double p = first_of_alike(law);
                 out[0] = flow_attention(static_cast<double>(law.features), p, in[0], p);
               }},
-    TheoryRow{"late_time", "The limit of eta t at which the loss of the first watched query is eps, as eps falls: 1 / (4 p_k eps).",
-              "eps -> eta t", feature_task, 1, 1,
-              [](const Task* task, Arguments in, Results out) {
-                out[0] = 1 / (4 * law_of(task).probability[law_of(task).watched[0]] * positive("eps", in[0]));
+    TheoryRow{"increment_peak",
+              "eta t at which alpha of feature 0, the others alike, is largest under gradient flow, which is where its attention is 1/3 "
+              "(0 if it begins above), and alpha there; N = infinity.",
+              "-> eta t, alpha", feature_task, 0, 2,
+              [](const Task* task, Arguments, Results out) {
+                const double p = first_of_alike(law_of(task)), K = static_cast<double>(law_of(task).features), a = std::max(p, 1.0 / 3);
+                out[0] = a > p ? flow_time(K, p, a) : 0, out[1] = p * a * (1 - a) * (1 - a) * K / (K - 1);
               }},
-    TheoryRow{"switch_time", "eta t / K^2 at which leadership switches in a rare column, K large: 1 / (3 (1 - p_1)); then A = ln(3/2).", "-> scaled time",
-              feature_task, 0, 1, [](const Task* task, Arguments, Results out) { out[0] = 1 / (3 * (1 - law_of(task).probability[0])); }},
-    TheoryRow{"blow_up_time", "eta t / K^2 at which a rare column's attention leaves 0, K large: 1 / (1 - p_1).", "-> scaled time", feature_task, 0, 1,
-              [](const Task* task, Arguments, Results out) { out[0] = 1 / (1 - law_of(task).probability[0]); }},
-    TheoryRow{"early_rare_logits", "A and B_1 of a rare column at eta t before the blow-up, K large.", "eta t -> A, B_1", feature_task, 1, 2,
-              [](const Task* task, Arguments in, Results out) {
-                const FeatureLaw& law = law_of(task);
-                const double K = static_cast<double>(law.features), p = law.probability[0], tau = in[0] / (K * K), odds = p / (1 - p);
-                if (!(tau >= 0 && (1 - p) * tau < 1)) fail_argument("eta t", in[0], "in [0, " + number_text(K * K / (1 - p)) + ")");
-                out[0] = -kernels::log1p(-(1 - p) * tau);
-                out[1] = -0.5 * kernels::log1p(2 * K * (1 - p) * odds * odds * tau);
-              }},
+    TheoryRow{"late_time",
+              "To what eta t tends, as eps falls, at which the loss of the first watched query is eps: (K - 1) / (4 K p_k eps); N = infinity. Fast, as "
+              "eps^(1/2), where the other features are alike; else as slowly as eps^((K + 1) / K^2).",
+              "eps -> eta t", feature_task, 1, 1, time_to_small_loss, "--arguments 1e-3"},
+    TheoryRow{"switch_time",
+              "eta t / K^2 at which leadership switches in the column of a rare feature, p_1 fixed, K and N to infinity: 1 / (3 (1 - p_1)); then "
+              "A = ln(3/2).",
+              "-> scaled time", feature_task, 0, 1,
+              [](const Task* task, Arguments, Results out) { out[0] = 1 / (3 * (1 - first_of_rare(law_of(task)))); },
+              "dominant=0.5"},
+    TheoryRow{"blow_up_time", "eta t / K^2 at which a rare column's attention leaves 0, p_1 fixed, K and N to infinity: 1 / (1 - p_1).",
+              "-> scaled time", feature_task, 0, 1,
+              [](const Task* task, Arguments, Results out) { out[0] = 1 / (1 - first_of_rare(law_of(task))); },
+              "dominant=0.5"},
+    TheoryRow{"early_rare_logits",
+              "A and B_1 of a rare column at eta t before the blow-up, N = infinity, up to terms of order K^(-1/2): where the dominant feature's "
+              "attention is still large, B_1 is not yet this.",
+              "eta t -> A, B_1", feature_task, 1, 2, early_rare_logits, "dominant=0.5 --arguments 100"},
 };
 
 }  // namespace

@@ -2,7 +2,7 @@
 // description): gradient flow from Q = 0 at N = infinity, and what a trajectory is held against.
 #pragma once
 #include "task/task.hpp"
-#include "theory/feature_column.hpp"
+#include "theory/feature_population.hpp"
 
 namespace lamina {
 
@@ -14,9 +14,14 @@ double flow_time(double K, double p, double attention);
 double flow_time_to_loss(double K, double p, double eps);
 double flow_attention(double K, double p, double time, double start);
 
+// To what t with L_k(t) = eps tends, eps -> 0, for every law: near attention 1, ln a_n of the other features falls by
+// p_k (a_n (b + a_n) + b^2 + sum a^2) per unit of time, b = 1 - a_k their sum, whose one course that keeps its form has them equal,
+// a_n^2 = 1 / (2 p_k K^2 t), L_k = (K - 1) / (4 K p_k t). Relative differences of the a_n vanish as t^(-(K+1)/(2 K^2)), slowly.
+double late_time(double K, double p, double eps);
+
 // Whether a curve of the excess is predicted, in one line what it is, and its value at eta t: exact flow at N = infinity for equal
 // p; with one dominant feature its exact flow, and for the others, from the blow-up at eta t = K^2 / (1 - p_1) (K large) where their
-// attention is 1/2, the flow of equal features; NaN before; else the limit K / (4 eta t), NaN where that is above 1/8.
+// attention is 1/2, the flow of equal features; NaN before; else the limit (K - 1) / (4 eta t), NaN where that is above 1/8.
 bool has_prediction(const FeatureLaw& law);
 const char* feature_prediction(const FeatureLaw& law);
 double predicted_excess(const FeatureLaw& law, double time);
@@ -27,7 +32,12 @@ double predicted_excess(const FeatureLaw& law, double time);
 //   2 switching:   alpha_k leads, and attention to m still exceeds attention to k;
 //   3 growth:      attention to k exceeds attention to m, and is below 1/2;
 //   4 convergence: attention to k is at least 1/2.
-// Equal features begin in 2 or 3 (attentions start equal): growth, then convergence; a dominant query in 3 or 4.
+// Balanced features and a dominant query have the last two alone: they begin in 3, or in 4 if p_k >= 1/2. For f linear, N >= 2.
 int phase_of(const FeatureLaw& law, int64_t query, const ColumnValue& column);
+
+// What rows of the registry share: the check of a Q [d,d], one of its columns [K], and the law's population.
+void require_matrix(const FeatureLaw& law, std::span<const double> Q);
+std::vector<double> logits_of(const FeatureLaw& law, std::span<const double> Q, int64_t query);
+FeaturePopulation softmax_population(const FeatureLaw& law);
 
 }  // namespace lamina

@@ -10,7 +10,8 @@ namespace lamina {
 std::span<const TheoryRow> theory_registry() {
   static const auto all = [] {
     std::vector<TheoryRow> joined;
-    for (const auto forms : {recall_forms(), feature_forms(), next_token_forms(), regression_forms(), rotation_forms()}) joined.insert(joined.end(), forms.begin(), forms.end());
+    for (const auto forms : {recall_forms(), population_forms(), feature_forms(), next_token_forms(), regression_forms(), rotation_forms()})
+      joined.insert(joined.end(), forms.begin(), forms.end());
     return joined;
   }();
   return all;

@@ -14,10 +14,12 @@ struct TheoryRow {
   int64_t arguments;      // -1: any number
   int64_t results;        // -1: as many as there are arguments
   void (*evaluate)(const Task* task, std::span<const double> arguments, std::span<double> out);
+  const char* example = "";  // options and arguments of one on the command line, where the defaults are not among its laws
 };
 
 std::span<const TheoryRow> recall_forms();   // recall_forms.cpp
 std::span<const TheoryRow> feature_forms();  // feature_forms.cpp
+std::span<const TheoryRow> population_forms();  // population_forms.cpp
 std::span<const TheoryRow> next_token_forms();  // next_token_forms.cpp
 std::span<const TheoryRow> regression_forms();  // regression_forms.cpp
 std::span<const TheoryRow> rotation_forms();    // rotation_forms.cpp

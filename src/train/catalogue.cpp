@@ -70,7 +70,7 @@ Catalogue* gather() {
   for (const ProbeRow& probe : probe_registry())
     probes.push_back({LAMINA_KIND_NAME, probe.name, result->task_names[probe.kinds].c_str(), "", 0, 0, "", probe.summary, ""});
   for (const TheoryRow& form : theory_registry())
-    forms.push_back({LAMINA_KIND_NAME, form.name, form.kinds ? "task" : "", "", static_cast<double>(form.arguments),
+    forms.push_back({LAMINA_KIND_NAME, form.name, form.kinds ? "task" : "", form.example, static_cast<double>(form.arguments),
                      static_cast<double>(form.results), result->task_names[form.kinds].c_str(), form.summary, form.signature});
   return result.release();
 }

@@ -194,7 +194,7 @@ Plot time_loss(const Parameters& with) {
     panel.curves.push_back(drawn("K = " + K + ", law", Look::predicted, hue, from, to, law));
     panel.curves.push_back(scaled(here.with({{"steps", steps_after(law(to), with)}}).run().times("loss", true), 1, eta));
     panel.curves.back().name = "K = " + K + ", run", panel.curves.back().hue = hue;
-    panel.curves.push_back(drawn("K/(4 \u03b5), K = " + K, Look::limit, hue, from, to,
+    panel.curves.push_back(drawn("(K - 1)/(4 \u03b5), K = " + K, Look::limit, hue, from, to,
                                  [&](double inverse) { return theory("late_time", task.get(), {1 / inverse}); }));
   }
   return {"Balanced features, N = " + length_of(with.text("prompt_length")) + ": steps to a loss, against 1/\u03b5",
@@ -224,7 +224,7 @@ Plot time_rare(const Parameters& with) {
         panel.curves.push_back(drawn("dominant, law", Look::predicted, hue, from, to,
                                      [&](double inverse) { return theory("flow_time_to_loss", task.get(), {1 / inverse}); }));
       if (dominant) continue;
-      panel.curves.push_back(drawn("1/(4 \u03b5 p_k), K = " + K, Look::limit, hue, from, to, late));
+      panel.curves.push_back(drawn("(K - 1)/(4 K \u03b5 p_k), K = " + K, Look::limit, hue, from, to, late));
       panel.curves.push_back({"K\u00b2/(1 - p\u2081), K = " + K, Look::limit, hue, {from, to}, {blow_up, blow_up}});
     }
   }
@@ -293,7 +293,7 @@ Plot zipf(const Parameters& with) {
   const Finished done = with.with({{"watched", watched}, {"crossings", crossings}}).run();
   for (size_t i = 0; i < losses.size(); ++i) {
     const std::string eps = "\u03b5 = " + with.list("losses")[i];
-    Curve points{eps + ", run", Look::marks, hues[i % 6]}, law{"1/(4 \u03b5 p_k), " + eps, Look::limit, hues[i % 6]};
+    Curve points{eps + ", run", Look::marks, hues[i % 6]}, law{"(K - 1)/(4 K \u03b5 p_k), " + eps, Look::limit, hues[i % 6]};
     for (int k = 0; k < K; ++k) {
       points.x.push_back(k + 1),
           points.y.push_back(with.number("step_size") * step_of(done, "loss_" + std::to_string(k), losses[i]));
@@ -337,13 +337,13 @@ constexpr std::array figures{
            "features=10,20,40,80 loss_from=0.2 loss_to=1e-5 losses_per_decade=4 prompt_length=inf step_size=1 probes=none "
            "record_every=1000000000",
            "Balanced features: steps to a loss against its inverse, on the law.", paper,
-           "Derived: the law, which tends to K/(4 eta eps). Stated, remembered and choices: as in convergence_time_features.", time_loss},
+           "Derived: the law, which tends to (K - 1)/(4 eta eps). Stated, remembered and choices: as in convergence_time_features.", time_loss},
     Figure{"convergence_time_rare", "in_context_convergence",
            "features=20,100 dominant=0.5 loss_from=0.1 loss_to=1e-4 losses_per_decade=4 prompt_length=inf step_size=1 "
            "probes=none record_every=1000000000",
            "A dominant feature: steps of dominant and rare features to a loss, with their laws.", paper,
            "Stated: the dominant feature converges first; remembered: its time does not depend on K. Derived: the dominant "
-           "feature's law, 1/(4 p_k eps) as "
+           "feature's law, (K - 1)/(4 K p_k eps) as "
            "eps falls, K^2/(1 - p_1) at moderate eps as K grows. Choices: p_1 = 1/2, N = infinity.",
            time_rare},
     Figure{"convergence_floors", "in_context_convergence",
