@@ -327,7 +327,8 @@ typedef struct lamina_progress {
 /* Non-zero cancels the run, which then returns LAMINA_STOPPED. Called on the thread that called lamina_trainer_run. */
 typedef int32_t (*lamina_progress_function)(void* user, const lamina_progress* progress);
 
-/* A run: a copy of `model` (NULL: one is made from the options) descending the task's objective under the options. */
+/* A run: a copy of `model` (NULL: one is made from the options) descending the task's objective under the options. The probe
+ * "predicted" is of the initial parameters that the model's options give: a model with others has no such column. */
 LAMINA_API lamina_status lamina_trainer_create(const lamina_task* task, const lamina_model* model,
                                                const lamina_options* options, lamina_trainer** out);
 LAMINA_API void lamina_trainer_free(lamina_trainer* trainer);

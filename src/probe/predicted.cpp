@@ -66,7 +66,7 @@ bool rotation_applies(const Model& model, const Task&, const Settings& training)
 }
 
 double rotation_excess(const ProbeState& state) {
-  const RotationPopulation form(*state.task.rotation());
+  const RotationPopulation& form = state.rotation();
   const double start = state.model.settings().number("initial_scale");
   return form.excess(form.flow(start * start, time_of(state)));
 }
@@ -114,7 +114,7 @@ constexpr std::array rows{
              [](const Model&, const Task& task) { return std::vector<Column>{{"predicted", prediction_of(task).definition(task)}}; },
              [](const ProbeState& state, std::vector<double>& row) { row.push_back(prediction_of(state.task).excess(state)); },
              [](const Model& model, const Task& task, const Settings& training) { return prediction_of(task).applies(model, task, training); },
-             true},
+             true, true},
 };
 
 }  // namespace

@@ -11,6 +11,7 @@
 namespace lamina {
 
 class FeaturePopulation;
+struct RotationPopulation;
 
 // The state of a run at one recorded step.
 class ProbeState {
@@ -23,6 +24,8 @@ class ProbeState {
   std::function<const Metrics&(Split)> metrics;
   // The exact law's columns, of tasks on features; made once a run.
   std::function<const FeaturePopulation&()> population;
+  // The same of rotating sequences.
+  std::function<const RotationPopulation&()> rotation;
 };
 
 struct ProbeRow {
@@ -34,6 +37,7 @@ struct ProbeRow {
   // Whether it means anything for this model and task of its kinds; a probe that does not cannot be watched.
   bool (*applies)(const Model& model, const Task& task, const Settings& training);
   bool by_default;  // part of probes=default
+  bool from_start = false;  // it is about the course from the parameters that the model's options give, not from a host's own
 
   bool suits(const Model& model, const Task& task, const Settings& training) const {
     return (kinds & task.kind()) && applies(model, task, training);

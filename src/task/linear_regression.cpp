@@ -20,7 +20,8 @@ constexpr OptionRow option_rows[] = {
     {"dimension", OptionKind::integer, "5", 1, largest_dimension, "", "d: tokens are vectors of R^d; as many as eigenvalues are given, unless set"},
     {"prompt_length", OptionKind::integer, "20", 1, infinite, "", "N: labelled tokens before the query; inf only with data=population"},
     {"covariance", OptionKind::array, "", 0, largest_dimension * largest_dimension, "",
-     "Lambda of x ~ N(0, Lambda): d eigenvalues along the axes, or a symmetric matrix of d rows of d numbers; empty means the identity"},
+     "Lambda of x ~ N(0, Lambda): d eigenvalues along the axes, or a symmetric matrix of d rows of d numbers; 4, 9, 16 .. numbers "
+     "may be either and need dimension; empty means the identity"},
     {"covariance_law", OptionKind::word, "fixed", 0, 0, "fixed|exponential",
      "whether all prompts have this covariance, or each one eigenvalues of its own: these times independent exponential numbers of mean 1"},
 };
@@ -83,6 +84,10 @@ class LinearRegression final : public Task {
  public:
   explicit LinearRegression(const Settings& settings) : settings_(settings) {
     const std::vector<double>& given = settings_.array("covariance");
+    const auto root = static_cast<size_t>(std::lround(std::sqrt(static_cast<double>(given.size()))));
+    if (given.size() > 1 && root * root == given.size() && !settings_.given("dimension"))
+      fail_option("covariance", "an array of " + std::to_string(given.size()) + " without dimension",
+                  "given with dimension=" + std::to_string(given.size()) + " for eigenvalues, or dimension=" + std::to_string(root) + " for a matrix");
     if (!given.empty()) settings_.assume("dimension", static_cast<double>(given.size()));
     law_.dimension = settings_.integer("dimension");
     law_.length = std::isinf(settings_.number("prompt_length")) ? -1 : settings_.integer("prompt_length");

@@ -88,7 +88,7 @@ std::unique_ptr<Trainer> Trainer::restored(const Saved& saved, std::shared_ptr<c
       *task, Settings(model_options(), options_in(run.at("model_settings")), row ? row->defaults : std::span<const OptionDefault>{}));
   model->set_parameters(tensors.at("parameters"));  // first: the objective reads them
   options.set("probes", std::string("none"));
-  auto trainer = std::make_unique<Trainer>(std::move(task), model.get(), options, twin);
+  auto trainer = std::make_unique<Trainer>(std::move(task), model.get(), options, twin, true);
   trainer->set_options(options_in(run.at("options")));
   for (const Json& probe : run.at("probes")) trainer->add_probe(probe.get<std::string>());
   trainer->build_columns();

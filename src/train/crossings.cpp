@@ -30,23 +30,23 @@ Crossing parse(const std::string& part) {
 
 }  // namespace
 
-Crossings::Crossings(const std::string& text, const Model& model, const Task& task, const Settings& training) {
+Crossings::Crossings(const std::string& text, const Model& model, const Task& task, const std::function<bool(const ProbeRow&)>& suits) {
   for (size_t at = 0; at <= text.size() && !text.empty();) {
     const size_t comma = std::min(text.find(',', at), text.size());
     all_.push_back(parse(text.substr(at, comma - at)));
-    sources_.push_back({column_of(all_.back().signal, model, task, training)});
+    sources_.push_back({column_of(all_.back().signal, model, task, suits)});
     at = comma + 1;
   }
   open_ = all_.size();
   values_.resize(columns_);
 }
 
-size_t Crossings::column_of(const std::string& signal, const Model& model, const Task& task, const Settings& training) {
+size_t Crossings::column_of(const std::string& signal, const Model& model, const Task& task, const std::function<bool(const ProbeRow&)>& suits) {
   if (signal == "loss") return loss_column;
   if (signal == "excess") return excess_column;
   std::string known = "loss, excess";
   for (const ProbeRow& probe : probe_registry()) {
-    if (!probe.suits(model, task, training)) continue;
+    if (!suits(probe)) continue;
     const std::vector<Column> columns = probe.columns(model, task);
     for (size_t c = 0; c < columns.size(); ++c) {
       known += ", " + columns[c].name;

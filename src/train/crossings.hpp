@@ -22,7 +22,7 @@ struct Crossing {
 class Crossings {
  public:
   // text: "column=value,column=value,..." over loss, excess and the columns of all probes that suit the run.
-  Crossings(const std::string& text, const Model& model, const Task& task, const Settings& training);
+  Crossings(const std::string& text, const Model& model, const Task& task, const std::function<bool(const ProbeRow&)>& suits);
 
   const std::vector<Crossing>& all() const { return all_; }
   bool open() const { return open_ > 0; }  // some are still to come
@@ -47,7 +47,7 @@ class Crossings {
     const ProbeRow* probe;
     size_t first, columns;
   };
-  size_t column_of(const std::string& signal, const Model& model, const Task& task, const Settings& training);
+  size_t column_of(const std::string& signal, const Model& model, const Task& task, const std::function<bool(const ProbeRow&)>& suits);
   bool wanted(size_t first, size_t columns) const;
 
   std::vector<Crossing> all_;

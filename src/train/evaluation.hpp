@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "theory/feature_population.hpp"
+#include "theory/rotation_population.hpp"
 #include "train/objective.hpp"
 
 namespace lamina {
@@ -38,6 +39,10 @@ class Evaluation {
       population_ = std::make_unique<FeaturePopulation>(*task_->features(), attention_map(model_->settings()), *model_->isa().f64, true);
     return *population_;
   }
+  const RotationPopulation& rotation() {
+    if (!rotation_) rotation_ = std::make_unique<RotationPopulation>(*task_->rotation());
+    return *rotation_;
+  }
 
  private:
   std::unique_ptr<CompiledPrompts> draw(Split split) const {
@@ -56,6 +61,7 @@ class Evaluation {
   std::array<Metrics, 3> metrics_{};
   std::array<std::unique_ptr<CompiledPrompts>, 3> sets_;
   std::unique_ptr<FeaturePopulation> population_;
+  std::unique_ptr<RotationPopulation> rotation_;
 };
 
 }  // namespace lamina

@@ -99,13 +99,14 @@ std::span<const OptionDefault> defaults_of(const Task& task) {
 
 std::span<const OptionRow> trainer_options() { return rows; }
 
-Trainer::Trainer(std::shared_ptr<const Task> task, const Model* model, const Options& options, const Trainer* twin)
+Trainer::Trainer(std::shared_ptr<const Task> task, const Model* model, const Options& options, const Trainer* twin, bool resumed)
     : task_(std::move(task)), options_(options), settings_(all_rows(), options, defaults_of(*task_)),
       team_(static_cast<int>(settings_.integer("threads"))), schedule_(settings_), stop_rules_(settings_) {
   model_ = model ? model->clone() : make_model(*task_, Settings(model_options(), options, defaults_of(*task_)));
   if (model_->kind() != task_->kind())
     fail(LAMINA_E_ARGUMENT, "model is made for another kind of task, must be made for task " + std::string(task_->name()));
   model_->require_law_of(*task_);
+  host_model_ = model && !resumed;
   if (settings_.is("optimiser", "sgd") && settings_.is("data", "fixed") && settings_.integer("batch") == 0)
     fail(LAMINA_E_OPTION, "batch is 0, must be at least 1 for optimiser=sgd on a fixed set; or use optimiser=gd");
   if (settings_.is("optimiser", "flow")) require_flow(settings_);
@@ -119,7 +120,7 @@ Trainer::Trainer(std::shared_ptr<const Task> task, const Model* model, const Opt
   allocate("gradient", 8.0 * static_cast<double>(variables), [&] { gradient_.resize(variables); });
   optimiser_ = make_optimiser(settings_, variables, [this](std::span<const double> x, std::span<double> g) { slope(x, g); });
   evaluation_ = std::make_unique<Evaluation>(task_, settings_, team_);
-  crossings_ = std::make_unique<Crossings>(settings_.text("crossings"), *model_, *task_, settings_);
+  crossings_ = std::make_unique<Crossings>(settings_.text("crossings"), *model_, *task_, [this](const ProbeRow& probe) { return suits(probe); });
   choose_probes();
   build_columns();
 }
@@ -139,11 +140,20 @@ void Trainer::set_options(const Options& options) {
   settings_ = Settings(all_rows(), options, defaults_of(*task_));
 }
 
+bool Trainer::suits(const ProbeRow& probe) const {
+  return probe.suits(*model_, *task_, settings_) && (!probe.from_start || starts_by_options());
+}
+
+// Whether the run begins with the parameters of a new model of these options.
+bool Trainer::starts_by_options() const {
+  return !host_model_ || make_model(*task_, model_->settings())->parameters() == model_->parameters();
+}
+
 void Trainer::choose_probes() {
   const std::string& wanted = settings_.text("probes");
   if (wanted == "default" || wanted == "all") {
     for (const ProbeRow& probe : probe_registry())
-      if (probe.suits(*model_, *task_, settings_) && (probe.by_default || wanted == "all")) probes_.push_back(&probe);
+      if ((probe.by_default || wanted == "all") && suits(probe)) probes_.push_back(&probe);
   } else if (wanted != "none") {
     for (size_t at = 0; at <= wanted.size();) {
       const size_t comma = std::min(wanted.find(',', at), wanted.size());
@@ -157,6 +167,8 @@ void Trainer::add_probe(const std::string& name) {
   const ProbeRow& probe = find_probe(name);
   if (!probe.suits(*model_, *task_, settings_))
     fail(LAMINA_E_OPTION, "probe is " + name + ", which means nothing for this task, model and optimiser");
+  if (!suits(probe))
+    fail(LAMINA_E_OPTION, "probe is " + name + ", which is of the parameters that a new model of these options has; the model given has others");
   for (const ProbeRow* known : probes_)
     if (known == &probe) return;
   probes_.push_back(&probe);
@@ -185,7 +197,8 @@ ProbeState Trainer::state() {
   objective_->write(*model_);
   evaluation_->begin(*model_, *objective_, step_);
   return {*model_, *task_, settings_, step_, [this](Split split) -> const Metrics& { return evaluation_->at(split); },
-          [this]() -> const FeaturePopulation& { return evaluation_->population(); }};
+          [this]() -> const FeaturePopulation& { return evaluation_->population(); },
+          [this]() -> const RotationPopulation& { return evaluation_->rotation(); }};
 }
 
 bool Trainer::look(const Loss& loss) {

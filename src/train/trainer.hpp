@@ -31,8 +31,9 @@ struct Progress {
 class Trainer {
  public:
   // model may be null: one is made from the options. twin may be null: a run of the same task, model options, data, samples, batch
-  // and seed, whose drawn prompts are used too; two such runs are then run on one thread at a time. Throws Error.
-  Trainer(std::shared_ptr<const Task> task, const Model* model, const Options& options, const Trainer* twin = nullptr);
+  // and seed, whose drawn prompts are used too; two such runs are then run on one thread at a time. resumed: the model is one that a
+  // saved run had come to. Throws Error.
+  Trainer(std::shared_ptr<const Task> task, const Model* model, const Options& options, const Trainer* twin = nullptr, bool resumed = false);
   ~Trainer();
 
   void watch(const std::string& probe);
@@ -62,6 +63,8 @@ class Trainer {
   static std::unique_ptr<Trainer> restored(const Saved& saved, std::shared_ptr<const Task> task, const Trainer* twin = nullptr);
 
  private:
+  bool suits(const ProbeRow& probe) const;
+  bool starts_by_options() const;
   void choose_probes();
   void add_probe(const std::string& name);
   void build_columns();
@@ -96,6 +99,7 @@ class Trainer {
   int64_t evaluated_ = -1;
   bool evaluated_excess_ = false;
   std::atomic<bool> stop_{false};
+  bool host_model_ = false;  // it came with parameters of its own
 };
 
 std::span<const OptionRow> trainer_options();

@@ -101,6 +101,10 @@ TEST(LinearRegression, PromptsCrossAsXYAndComeBack) {
 TEST(LinearRegression, SaysWhatCannotBe) {
   const auto made = [](const Set& set) { return error_of([&] { make_task("linear_regression", set); }); };
   expect_error(made({{"covariance", std::vector<double>{1, 2, 3}}, {"dimension", 2.0}}), LAMINA_E_OPTION, {"covariance", "3"});
+  // Two by two, or four eigenvalues: only dimension tells.
+  const std::vector<double> four{2, 1, 1, 2};
+  expect_error(made({{"covariance", four}}), LAMINA_E_OPTION, {"covariance", "dimension=4 for eigenvalues", "dimension=2 for a matrix"});
+  for (const double d : {2.0, 4.0}) EXPECT_EQ(make_task("linear_regression", {{"covariance", four}, {"dimension", d}})->regression()->dimension, d);
   expect_error(made({{"covariance", std::vector<double>{1, 0}}}), LAMINA_E_OPTION, {"covariance", "positive definite"});
   expect_error(made({{"covariance", std::vector<double>{1, 2, 2, 1}}, {"dimension", 2.0}}), LAMINA_E_OPTION, {"covariance", "positive definite"});
   expect_error(made({{"covariance", std::vector<double>{1, .5, .4, 1}}, {"dimension", 2.0}}), LAMINA_E_OPTION, {"covariance", "symmetric"});

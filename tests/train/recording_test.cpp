@@ -162,6 +162,40 @@ TEST(Crossings, MistakesNameWhatIsKnown) {
   }
 }
 
+// What is predicted begins where a new model does: of a host's parameters there is no prediction, unless they are the same.
+TEST(Predicted, IsOfTheInitialParametersAlone) {
+  const std::pair<const char*, const char*> runs[] = {
+      {convergence, "features=5 steps=4"}, {"in_context_recall", "noise=0.3 data=population steps=4"}, {"linear_regression", "steps=4"},
+      {"mesa_optimisation", "optimiser=flow step_size=1e-5 steps=4"}};
+  for (const auto& [task_name, line] : runs) {
+    const auto own = trainer_of(std::string(line) + " probes=predicted", task_name);
+    const auto model = own->model().clone();
+    Options options = options_of(line);
+    const auto columns = [&] { return Trainer(own->task(), model.get(), options).trajectory()->columns().size(); };
+    options.set("probes", std::string("predicted"));
+    EXPECT_EQ(columns(), 4u) << task_name;
+    model->mutable_parameters()[0] += 0.25;
+    for (const char* key : {"probes", "crossings"}) {
+      options.set("probes", std::string("none"));
+      options.set(key, std::string(key == std::string("probes") ? "predicted" : "predicted=1"));
+      try {
+        columns();
+        ADD_FAILURE() << task_name << " " << key;
+      } catch (const Error& error) {
+        EXPECT_EQ(error.status(), LAMINA_E_OPTION);
+        EXPECT_NE(std::string(error.what()).find("predicted"), std::string::npos) << error.what();
+      }
+    }
+    options = options_of(line);
+    for (const Column& column : Trainer(own->task(), model.get(), options).trajectory()->columns()) EXPECT_NE(column.name, "predicted") << task_name;
+    // A saved run is past its initial parameters, and keeps its column.
+    const File file;
+    own->run(2);
+    own->save(file.path);
+    EXPECT_EQ(Trainer::load(file.path, nullptr)->trajectory()->columns().size(), 4u) << task_name;
+  }
+}
+
 TEST(StopRules, ATargetEndsTheRunOnceAtItsFirstStep) {
   const Experiment every(balanced + "steps=400 probes=none", convergence);
   for (const char* column : {"loss", "excess"}) {
