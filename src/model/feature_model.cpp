@@ -371,8 +371,14 @@ class FeatureModel final : public Model {
       loss += e[n] * moments[n];
     }
     if (slopes && map_ == kernels::Map::softmax) {
-      for (int64_t i = p.first; i < p.last; ++i) mean += b[i - p.first] * moments[all.feature[i]];
-      for (int64_t i = p.first; i < p.last; ++i) slopes[all.feature[i]] += p.weight * b[i - p.first] * (moments[all.feature[i]] - mean);
+      // Relative to the query's, where the mean is near: sum b + self = 1 gives moment - mean = (moment - own) - shifted.
+      const double own = moments[p.query];
+      double shifted = -self * own;
+      for (int64_t i = p.first; i < p.last; ++i) {
+        mean += b[i - p.first] * moments[all.feature[i]];
+        shifted += b[i - p.first] * (moments[all.feature[i]] - own);
+      }
+      for (int64_t i = p.first; i < p.last; ++i) slopes[all.feature[i]] += p.weight * b[i - p.first] * ((moments[all.feature[i]] - own) - shifted);
       slopes[p.query] -= p.weight * self * mean;
     } else if (slopes) {
       const double length = length_of(all, p);

@@ -140,7 +140,7 @@ TEST(Features, ReluSlopesAtZeroAreLinearOnes) {
     }
 }
 
-// Where a_query is 1 within rounding the averaged loss keeps all its digits.
+// Where a_query is 1 within rounding the averaged loss and its slope keep all their digits.
 TEST(Features, NothingCancelsAtTheEnd) {
   Problem p = problem("features=5 prompt_length=24", "softmax", 0);
   for (const double A : {10.0, 25.0, 60.0, 150.0}) {
@@ -156,10 +156,12 @@ TEST(Features, NothingCancelsAtTheEnd) {
     }
     with.length = p.prompts.length, with.label.resize(with.count), with.answer.resize(with.count);
     const Exact want = literal(*p.task->features(), "softmax", Q, with, {}, true);
+    std::vector<double> gradient(25);
     const Team team(1);
-    const Loss got = p.model->loss_and_gradient(*p.model->compile(with, {}, team), team, nullptr, false);
+    const Loss got = p.model->loss_and_gradient(*p.model->compile(with, {}, team), team, gradient.data(), false);
     EXPECT_LT(got.loss, std::exp(-2 * A)) << A;
     EXPECT_NEAR(got.loss / static_cast<double>(want.loss), 1, 1e-12) << A;
+    for (int k = 0; k < 5; ++k) EXPECT_NEAR(gradient[6 * k] / static_cast<double>(want.gradient[6 * k]), 1, 1e-12) << A << " query " << k;
   }
 }
 
