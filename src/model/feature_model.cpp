@@ -302,11 +302,9 @@ class FeatureModel final : public Model {
     const bool softmax = map_ == kernels::Map::softmax;
     std::vector<double> own;
     if (columns.wide[p.query]) {
-      std::vector<char> occurs(static_cast<size_t>(K_));
-      for (int64_t i = p.first; i < p.last; ++i) occurs[all.feature[i]] = 1;
-      if (!law_.masked) occurs[p.query] = 1;
+      const auto keys = std::span(all.feature).subspan(static_cast<size_t>(p.first), static_cast<size_t>(p.last - p.first));
       own.resize(static_cast<size_t>(K_));
-      weights_of_prompt(p.query, [&](int64_t n) { return occurs[n] != 0; }, own.data());
+      weights_of_prompt(p.query, [&](int64_t n) { return std::ranges::binary_search(keys, n) || (!law_.masked && n == p.query); }, own.data());
       column = own.data();
     }
     const double self = softmax && !law_.masked ? column[p.query] : 0.0;

@@ -48,8 +48,8 @@ TEST(EnsembleFile, MembersUnderWayGoOnFromWhereTheyWere) {
       {"in_context_convergence", "data=fresh batch=32 prompt_length=30 steps=300 record_every=7 crossings=loss=0.3,loss=0.2", {{"step_size", "0.5,1,2"}, {"seed", "0..1"}}},
       {"in_context_convergence", "features=6 dominant=0.5 steps=60000 record_per_decade=5 optimiser=momentum", {{"prompt_length", "30,inf"}}},
       {"in_context_recall", "vocabulary=20 triggers=3 outputs=6 unseen_outputs=3 prompt_length=40 samples=100 evaluation_samples=20 steps=1500 optimiser=adam batch=20 record_every=50", {{"steps", "1500,1700"}, {"noise", "0,0.2"}}},
-      {"linear_regression", "dimension=3 steps=60000 optimiser=flow record_every=1000", {{"step_size", "0.01,0.02"}}},
-      {"next_token", "vocabulary=8 samples=40 steps=3000 stage_one_steps=1000 record_every=100", {{"seed", "1..2"}}},
+      {"linear_regression", "dimension=3 steps=60000 optimiser=flow record_every=4", {{"step_size", "0.01,0.02"}}},
+      {"next_token", "vocabulary=40 samples=400 steps=20000 stage_one_steps=1000 record_every=100", {{"seed", "1..2"}}},
   };
   for (const auto& c : cases) {
     const auto whole = ensemble_of(c.task, c.line + std::string(" threads=3"), c.axes);
