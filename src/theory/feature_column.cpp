@@ -48,13 +48,19 @@ void ColumnIntegral::evaluate(const FeatureColumn& column, std::span<const doubl
     table_->exp(groups, relative_.data(), weight_.data());
     return limit(column, out);
   }
-  sorted_ = relative_;
-  std::ranges::sort(sorted_, std::greater<>());
   const double log_length = kernels::log(static_cast<double>(column.length)), first = left - log_length;
   const double dead = 7 - first;  // from the first node of a piece on, e^{-s w} = 0
-  for (int64_t from = 0, to = 1; from < groups; from = to++) {
-    while (to < groups && sorted_[to - 1] - sorted_[to] < log_right - first) ++to;
-    const double top = sorted_[from], width = log_right - (sorted_[to - 1] - top) - left + (to < groups ? log_length : 0.0);
+  const double least = *std::ranges::min_element(relative_);
+  if (-least < log_right - first) {
+    sorted_.assign({0.0, least});  // one run
+  } else {
+    sorted_ = relative_;
+    std::ranges::sort(sorted_, std::greater<>());
+  }
+  const auto count = static_cast<int64_t>(sorted_.size());
+  for (int64_t from = 0, to = 1; from < count; from = to++) {
+    while (to < count && sorted_[to - 1] - sorted_[to] < log_right - first) ++to;
+    const double top = sorted_[from], width = log_right - (sorted_[to - 1] - top) - left + (to < count ? log_length : 0.0);
     auto nodes = static_cast<int64_t>(width / step) + 2;
     for (double shift = -top; nodes > 0; shift += piece_nodes * step, nodes -= piece_nodes) {
       for (int64_t n = 0; n < groups; ++n) weight_[n] = std::min(relative_[n] + shift, dead);

@@ -67,7 +67,7 @@ class ColumnIntegral {
 
   const kernels::Table<double>* table_;
   int64_t grid_length_ = 0, nodes_ = 0;
-  std::vector<double> relative_, sorted_;  // logits minus the largest [groups], and descending
+  std::vector<double> relative_, sorted_;  // logits minus the largest [groups]; descending, or the largest and the least
   std::vector<double> weight_;             // w [groups], in the unit of the piece
   std::vector<double> s_;                  // nodes, for grid_length_
   std::vector<double> x_, z_, u_;          // [groups, nodes]: e^{-s w} - 1, e^{-s w}, u

@@ -141,12 +141,12 @@ end
 struct SweepProgressRecord
     struct_size::UInt32
     reserved::Int32
-        steps::Float64
-    all_steps::Float64
-ended::Int64
+    ended::Int64
     members::Int64
     failed::Int64
     seconds::Float64
+    steps::Float64
+    all_steps::Float64
 end
 
 mutable struct CrossingRecord

@@ -41,7 +41,7 @@ lists = Lamina.sweep(NAME; BASE..., features = 2, feature_weights = [[1, 1], [1,
 long(progress) = Lamina.sweep(NAME; merge(BASE, (steps = 600, record_every = 50, batch = 64, progress = progress))..., seed = 0:29, probes = "none")
 seen = Lamina.SweepProgress[]
 half = long(at -> (push!(seen, at); false))
-@test !isempty(seen) && seen[end].members == 30
+@test !isempty(seen) && seen[end].members == 30 && seen[end].all_steps == 30 * 600 && 0 < seen[end].steps <= 30 * 600
 path = Lamina.save(half, tempname())
 resumed, whole = Lamina.table(Lamina.continue!(Lamina.load_sweep(path; progress = false))), Lamina.table(long(false))
 @test keys(resumed) == keys(whole) && all(same_bits(resumed[name], whole[name]) for name in keys(whole))
