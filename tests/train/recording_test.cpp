@@ -187,7 +187,8 @@ TEST(Predicted, IsOfTheInitialParametersAlone) {
       }
     }
     options = options_of(line);
-    for (const Column& column : Trainer(own->task(), model.get(), options).trajectory()->columns()) EXPECT_NE(column.name, "predicted") << task_name;
+    const auto table = Trainer(own->task(), model.get(), options).trajectory();
+    for (const Column& column : table->columns()) EXPECT_NE(column.name, "predicted") << task_name;
     // A saved run is past its initial parameters, and keeps its column.
     const File file;
     own->run(2);
