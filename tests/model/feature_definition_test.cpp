@@ -116,6 +116,15 @@ TEST(Features, LossAndGradientAgainstTheDefinition) {
             }
 }
 
+// However far the logits of a column spread: where a prompt lacks the largest, the others share its attention.
+TEST(Features, LossAndGradientHoweverTheLogitsSpread) {
+  for (const std::string size : {"features=5 prompt_length=4", "features=5 prompt_length=12"})  // lists, blocks
+    for (const char* mask : {" mask=yes", " mask=no"})
+      for (const bool averaged : {false, true})
+        for (const double spread : {100.0, 300.0, 1000.0, 1e5})
+          compare(problem(size + mask, "softmax", spread), "softmax", averaged, false, size + mask + (averaged ? " averaged " : " raw ") + std::to_string(spread));
+}
+
 // relu'(0) = 1: where every score is 0 slopes are those of linear attention, in lists, in blocks, averaged, and of the exact law.
 TEST(Features, ReluSlopesAtZeroAreLinearOnes) {
   const Team team(1);
