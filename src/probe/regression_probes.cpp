@@ -1,4 +1,4 @@
-// Probes of linear regression in context: the blocks u and U of the model, in the eigenvectors of the covariance, and their exact risk.
+// Probes of linear regression in context: the blocks u and U of the model, in the eigenvectors of the covariance, and its exact risk.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -27,6 +27,26 @@ std::vector<double> blocks(const ProbeState& state) {
 RegressionPopulation population(const ProbeState& state) {
   const RegressionLaw& law = *state.task.regression();
   return RegressionPopulation(law, law.length, *state.model.isa().f64);
+}
+
+// |p|^2 - |K|^2 of the last row p of W_PV and the first d columns K of W_KQ: the prediction reads them as a product. Gradient flow
+// moves no other entry.
+double conserved(const ProbeState& state) {
+  const std::vector<double>& x = state.model.parameters();
+  if (state.model.has_tensor("u")) return conserved_quantity(x);
+  const int64_t d = state.task.regression()->dimension, D = d + 1;
+  double difference = 0;
+  for (int64_t j = 0; j < D; ++j) {
+    difference += x[D * d + j] * x[D * d + j];
+    for (int64_t k = 0; k < d; ++k) difference -= x[D * D + j * D + k] * x[D * D + j * D + k];
+  }
+  return difference;
+}
+
+double risk(const ProbeState& state) {
+  const RegressionPopulation form = population(state);
+  const std::vector<double>& x = state.model.parameters();
+  return 2 * (state.model.has_tensor("u") ? form.loss_and_gradient(x, nullptr) : form.literal_loss_and_gradient(x, nullptr)).loss;
 }
 
 std::vector<Column> entry_columns(const Model&, const Task& task) {
@@ -75,14 +95,14 @@ constexpr std::array rows{
              },
              distance, always, true},
     ProbeRow{"conserved", regression_task, "What gradient flow conserves.",
-             [](const Model&, const Task&) { return std::vector<Column>{{"conserved", "u^2 - |U|_F^2"}}; },
-             [](const ProbeState& state, std::vector<double>& row) { row.push_back(conserved_quantity(blocks(state))); }, always, true},
-    ProbeRow{"risk", regression_task, "The exact E(yhat - y)^2 of the blocks on the law, whatever data the run descends.",
-             [](const Model&, const Task&) { return std::vector<Column>{{"risk", "E(yhat - y)^2 on the law, twice the population loss"}}; },
-             [](const ProbeState& state, std::vector<double>& row) {
-               row.push_back(2 * population(state).loss_and_gradient(blocks(state), nullptr).loss);
+             [](const Model& model, const Task&) {
+               const bool blocks = model.has_tensor("u");
+               return std::vector<Column>{{"conserved", blocks ? "u^2 - |U|_F^2" : "|last row of W_PV|^2 - |first d columns of W_KQ|^2"}};
              },
-             always, true},
+             [](const ProbeState& state, std::vector<double>& row) { row.push_back(conserved(state)); }, always, true},
+    ProbeRow{"risk", regression_task, "The exact E(yhat - y)^2 on the law, whatever data the run descends.",
+             [](const Model&, const Task&) { return std::vector<Column>{{"risk", "E(yhat - y)^2 on the law, twice the population loss"}}; },
+             [](const ProbeState& state, std::vector<double>& row) { row.push_back(risk(state)); }, always, true},
     ProbeRow{"off_blocks", regression_task, "What gradient flow never moves away from 0 in W_PV and W_KQ.",
              [](const Model&, const Task&) { return std::vector<Column>{{"off_blocks", "largest absolute entry outside u and U"}}; }, off_blocks,
              literal, true},

@@ -194,9 +194,10 @@ const TaskRow linear_regression_row = {
     "and query are tolerated, one of the covariates is not; covariances of their own for each prompt leave an error. Remembered and not "
     "confirmed against its text: the start W_PV = sigma e e^T, W_KQ = sigma Theta Theta^T, the condition "
     "sigma^2 |Gamma| sqrt(d) < 2, the risk at another test length. Derived here and checked against "
-    "samples: the loss and its gradient for every covariance, fixed or exponential, the infimum, the conserved u^2 - |U|^2 and "
-    "the limit from every start that reaches the optimum, all risks, the logistic course of the isotropic case. variant=full trains u "
-    "and U alone (gradient flow never leaves these blocks), variant=original every entry of W_PV and W_KQ. Choices: Theta Theta^T is "
+    "samples: the loss and its gradient for every covariance, fixed or exponential, in u and U and in every entry of W_PV and W_KQ, the "
+    "infimum (of both the same), the conserved u^2 - |U|^2 and the limit from every start that reaches the optimum, all risks, the "
+    "logistic course of the isotropic case. variant=full trains u and U alone (gradient flow never leaves these blocks), variant=original "
+    "every entry, from the same start or a host's model. Choices: Theta Theta^T is "
     "I / sqrt(d) (initialisation=identity) or M M^T of Gaussian M (gaussian); sigma is such that sigma^2 |Gamma| sqrt(d) = 1/2.",
     option_rows,
     default_rows,

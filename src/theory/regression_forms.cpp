@@ -25,12 +25,16 @@ void require_count(Arguments in, int64_t wanted, const char* what) {
   if (std::ssize(in) != wanted) fail_argument("argument_count", static_cast<double>(in.size()), std::to_string(wanted) + ": " + what);
 }
 
+Arguments finite(Arguments in) {
+  for (double x : in)
+    if (!std::isfinite(x)) fail_argument("an entry of the parameters", x, "finite");
+  return in;
+}
+
 Arguments parameters(const Task* task, Arguments in) {
   const int64_t d = law_of(task).dimension;
   require_count(in, 1 + d * d, "u and the dimension^2 entries of U");
-  for (double x : in)
-    if (!std::isfinite(x)) fail_argument("an entry of u, U", x, "finite");
-  return in;
+  return finite(in);
 }
 
 // M, at least 1, first among the arguments.
@@ -72,13 +76,22 @@ Trained trained(const Task* task) {
   return {law.dimension, diagonal(form, form.optimum()), diagonal(form, law.eigenvalues)};
 }
 
+// At u, U or at W_PV, W_KQ, by their count.
+RegressionPopulation::Value loss_and_gradient(const Task* task, Arguments in, double* gradient) {
+  const int64_t d = law_of(task).dimension, literal = 2 * (d + 1) * (d + 1);
+  if (std::ssize(in) == literal) return population(task).literal_loss_and_gradient(finite(in), gradient);
+  if (std::ssize(in) != 1 + d * d)
+    fail_argument("argument_count", static_cast<double>(in.size()),
+                  std::to_string(1 + d * d) + ": u and the entries of U, or " + std::to_string(literal) + ": those of W_PV and of W_KQ");
+  return population(task).loss_and_gradient(finite(in), gradient);
+}
+
 constexpr std::array rows{
-    TheoryRow{"regression_loss", "The exact population loss of linear attention at u and U [d,d], by rows.", "u, U -> loss", regression_task, -1, 1,
-              [](const Task* task, Arguments in, Results out) {
-                out[0] = population(task).loss_and_gradient(parameters(task, in), nullptr).loss;
-              }},
-    TheoryRow{"regression_gradient", "Its gradient by u and U.", "u, U -> gradient", regression_task, -1, -1,
-              [](const Task* task, Arguments in, Results out) { population(task).loss_and_gradient(parameters(task, in), out.data()); }},
+    TheoryRow{"regression_loss", "The exact population loss of linear attention at u and U [d,d], or at W_PV and W_KQ [d+1,d+1], by rows.",
+              "u, U | W_PV, W_KQ -> loss", regression_task, -1, 1,
+              [](const Task* task, Arguments in, Results out) { out[0] = loss_and_gradient(task, in, nullptr).loss; }},
+    TheoryRow{"regression_gradient", "Its gradient by the same.", "u, U | W_PV, W_KQ -> gradient", regression_task, -1, -1,
+              [](const Task* task, Arguments in, Results out) { loss_and_gradient(task, in, out.data()); }},
     TheoryRow{"regression_optimum", "The least population loss of linear attention: (tr Lambda - tr Lambda^2 Gamma^-1) / 2 for one covariance.", "-> loss",
               regression_task, 0, 1, [](const Task* task, Arguments, Results out) { out[0] = population(task).infimum(); }},
     TheoryRow{"limit_matrices", "Where gradient flow from u, U ends if it reaches the optimum.", "u, U -> u, U", regression_task, -1, -1,

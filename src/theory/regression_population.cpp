@@ -9,17 +9,54 @@
 namespace lamina {
 namespace {
 
-double sum_of_squares(std::span<const double> x) { return std::inner_product(x.begin(), x.end(), x.begin(), 0.0); }
+double dot(std::span<const double> x, std::span<const double> y) { return std::inner_product(x.begin(), x.end(), y.begin(), 0.0); }
+double sum_of_squares(std::span<const double> x) { return dot(x, x); }
+
+// The remainder where l_i = m_i times independent numbers of Exp(1). It is a cubic form sum_ijk l_i l_j l_k c_ijk whose distinct, paired
+// and equal indices weigh 1, 2 and 6 in the mean; with R_I the form of the coordinates I alone, at m, that is
+//   R + sum_{i<j} R_ij + (6 - d) sum_i R_i.
+double mean_remainder(std::span<const double> m, double n, const AttentionWeights& at, AttentionWeights* slopes) {
+  const size_t d = m.size();
+  double R = regression_remainder(m, n, at, 1, slopes);
+  const auto add = [&](std::initializer_list<size_t> chosen, double weight) {
+    AttentionWeights part(chosen.size()), slope(chosen.size());
+    std::vector<double> l(chosen.size());
+    size_t i = 0;
+    for (size_t row : chosen) {
+      l[i] = m[row], part.a[i] = at.a[row], part.v[i] = at.v[row];
+      size_t j = 0;
+      for (size_t column : chosen) part.U[i * chosen.size() + j++] = at.U[row * d + column];
+      ++i;
+    }
+    part.b = at.b;
+    R += weight * regression_remainder(l, n, part, weight, slopes ? &slope : nullptr);
+    if (!slopes) return;
+    slopes->b += slope.b;
+    i = 0;
+    for (size_t row : chosen) {
+      slopes->a[row] += slope.a[i], slopes->v[row] += slope.v[i];
+      size_t j = 0;
+      for (size_t column : chosen) slopes->U[row * d + column] += slope.U[i * chosen.size() + j++];
+      ++i;
+    }
+  };
+  for (size_t i = 0; i < d; ++i) {
+    add({i}, 6 - static_cast<double>(d));
+    for (size_t j = 0; j < i; ++j) add({j, i}, 1);
+  }
+  return R;
+}
 
 }  // namespace
 
 RegressionPopulation::RegressionPopulation(const RegressionLaw& law, int64_t length, const kernels::Table<double>& table)
-    : d_(law.dimension), table_(&table), basis_(law.basis), transpose_(law.basis.size()) {
+    : d_(law.dimension), table_(&table), part_(length < 0 ? 0 : 1 / static_cast<double>(length)), random_(law.random),
+      eigenvalues_(law.eigenvalues), basis_(law.basis), transpose_(law.basis.size()) {
   const auto d = static_cast<size_t>(d_);
   for (size_t i = 0; i < d && !basis_.empty(); ++i)
     for (size_t j = 0; j < d; ++j) transpose_[j * d + i] = basis_[i * d + j];
-  const std::vector<double>& l = law.eigenvalues;  // or their means
-  const double s = std::accumulate(l.begin(), l.end(), 0.0), part = length < 0 ? 0 : 1 / static_cast<double>(length);
+  const std::vector<double>& l = eigenvalues_;  // or their means
+  const double s = std::accumulate(l.begin(), l.end(), 0.0);
   A_.resize(d * d), optimum_.resize(d);
   for (size_t i = 0; i < d; ++i)
     for (size_t j = 0; j < d; ++j) {
@@ -29,13 +66,13 @@ RegressionPopulation::RegressionPopulation(const RegressionLaw& law, int64_t len
         traced = i == j ? 6 * cubic + 2 * l[i] * l[i] * (s - l[i]) : l[i] * l[j] * (s + l[i] + l[j]);
         cubic *= i == j ? 6 : 2;
       }
-      A_[i * d + j] = cubic + part * (cubic + traced);
+      A_[i * d + j] = cubic + part_ * (cubic + traced);
     }
   for (size_t i = 0; i < d; ++i) {
     const double Aii = A_[i * d + i], B = (law.random ? 2 : 1) * l[i] * l[i];
     optimum_[i] = B / Aii;
     // L* = 1/2 sum_i (C_i A_ii - B_i^2) / A_ii, where with one covariance l^4 cancels.
-    infimum_ += 0.5 * (law.random ? l[i] * Aii - B * B : part * l[i] * l[i] * l[i] * (l[i] + s)) / Aii;
+    infimum_ += 0.5 * (law.random ? l[i] * Aii - B * B : part_ * l[i] * l[i] * l[i] * (l[i] + s)) / Aii;
   }
 }
 
@@ -70,6 +107,89 @@ RegressionPopulation::Value RegressionPopulation::loss_and_gradient(std::span<co
     std::copy(slope.begin(), slope.end(), gradient + 1);
   }
   return {infimum_ + excess, excess};
+}
+
+std::vector<double> RegressionPopulation::turned_vector(std::span<const double> x, bool to) const {
+  std::vector<double> out(x.begin(), x.end());
+  if (basis_.empty()) return out;
+  const std::span<const double> rows = to ? transpose_ : basis_;
+  for (size_t i = 0; i < x.size(); ++i) out[i] = dot(rows.subspan(i * x.size(), x.size()), x);
+  return out;
+}
+
+RegressionPopulation::Value RegressionPopulation::literal_loss_and_gradient(std::span<const double> parameters, double* gradient) const {
+  const auto d = static_cast<size_t>(d_), D = d + 1;
+  const std::span<const double> row = parameters.subspan(d * D, D), keys = parameters.subspan(D * D);
+  AttentionWeights at(d), slopes(d);
+  at.a = turned_vector(row.first(d), true), at.b = row[d], at.v = turned_vector(keys.subspan(d * D, d), true);
+  for (size_t i = 0; i < d; ++i) std::copy_n(&keys[i * D], d, &at.U[i * d]);
+  at.U = to_basis(at.U);
+  double excess = 0;
+  for (size_t i = 0; i < d; ++i)
+    for (size_t j = 0; j < d; ++j) {
+      const double U = at.U[i * d + j], error = at.b * U + at.a[i] * at.v[j] - (i == j ? optimum_[i] : 0), slope = A_[i * d + j] * error;
+      excess += 0.5 * slope * error;
+      slopes.b += slope * U, slopes.a[i] += slope * at.v[j], slopes.v[j] += slope * at.a[i], slopes.U[i * d + j] = slope * at.b;
+    }
+  AttentionWeights* wanted = gradient ? &slopes : nullptr;
+  excess += random_ ? mean_remainder(eigenvalues_, part_, at, wanted) : regression_remainder(eigenvalues_, part_, at, 1, wanted);
+  if (gradient) {
+    std::fill_n(gradient, 2 * D * D, 0.0);
+    std::ranges::copy(turned_vector(slopes.a, false), gradient + d * D);
+    gradient[D * D - 1] = slopes.b;
+    std::ranges::copy(turned_vector(slopes.v, false), gradient + D * D + d * D);
+    const std::vector<double> dU = from_basis(slopes.U);
+    for (size_t i = 0; i < d; ++i) std::copy_n(&dU[i * d], d, gradient + D * D + i * D);
+  }
+  return {infimum_ + excess, excess};
+}
+
+double regression_remainder(std::span<const double> l, double n, const AttentionWeights& at, double weight, AttentionWeights* slopes) {
+  const size_t d = l.size();
+  const std::vector<double>&a = at.a, &v = at.v, &U = at.U;
+  const double b = at.b;
+  std::vector<double> p(d), r(d), t(d), e(d), by_r(d), by_t(d);
+  double s = 0, squares = 0, tau = 0, phi = 0, Q = 0, X = 0;
+  for (size_t i = 0; i < d; ++i) {
+    p[i] = l[i] * a[i];
+    s += l[i], squares += l[i] * l[i], tau += l[i] * U[i * d + i], phi += l[i] * v[i] * v[i];
+  }
+  for (size_t i = 0; i < d; ++i)
+    for (size_t j = 0; j < d; ++j) {
+      const double entry = U[i * d + j], scaled = l[i] * l[j] * entry;
+      r[j] += p[i] * entry, e[j] += l[i] * p[i] * entry, t[i] += entry * p[j];
+      Q += scaled * entry, X += scaled * U[j * d + i];
+    }
+  const double alpha = dot(a, p), k = 2 * n * s * s + (2 + 4 * n) * squares, chaos = n * n;
+  double linear = 0, pulled = 0, mixed = 0, cubic = 0;  // c^T Lambda c, r^T Lambda r, e^T Lambda v, (r + t)^T Lambda (r + t)
+  double along_a = 0, along_v = 0;                      // a, v^T Lambda c
+  for (size_t i = 0; i < d; ++i) {
+    const double both = r[i] + t[i], c = r[i] + b * s * v[i] + n * (tau * a[i] + both), by_c = l[i] * c;
+    linear += c * by_c, pulled += l[i] * r[i] * r[i], mixed += l[i] * e[i] * v[i], cubic += l[i] * both * both;
+    along_a += a[i] * by_c, along_v += v[i] * by_c;
+    by_t[i] = n * by_c + chaos * l[i] * both;
+    by_r[i] = by_t[i] + by_c + n * l[i] * r[i];
+    if (slopes) {
+      slopes->a[i] += weight * n * tau * by_c;
+      slopes->v[i] += weight * (b * s * by_c + b * b * k * l[i] * v[i] + 2 * b * n * l[i] * e[i]);
+    }
+  }
+  if (slopes) {
+    slopes->b += weight * (s * along_v + b * k * phi + 2 * n * mixed);
+    const double by_alpha = n * Q + chaos * (Q + X);  // twice the slope
+    for (size_t i = 0; i < d; ++i) {
+      double by_p = by_alpha * a[i];  // by p = Lambda a, and what alpha and e add
+      for (size_t j = 0; j < d; ++j) {
+        const double entry = U[i * d + j];
+        by_p += entry * (by_r[j] + 2 * b * n * l[i] * l[j] * v[j]) + U[j * d + i] * by_t[j];
+        slopes->U[i * d + j] += weight * (p[i] * (by_r[j] + 2 * b * n * l[i] * l[j] * v[j]) + by_t[i] * p[j] +
+                                          alpha * l[i] * l[j] * ((n + chaos) * entry + chaos * U[j * d + i]));
+      }
+      slopes->a[i] += weight * l[i] * by_p;
+      slopes->U[i * d + i] += weight * n * l[i] * along_a;
+    }
+  }
+  return 0.5 * (linear + n * (alpha * Q + pulled + 4 * b * mixed) + b * b * k * phi + chaos * (alpha * (Q + X) + cubic));
 }
 
 double RegressionPopulation::optimum_norm() const { return std::sqrt(sum_of_squares(optimum_)); }

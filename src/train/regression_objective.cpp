@@ -7,10 +7,12 @@ namespace {
 
 class RegressionObjective final : public Objective {
  public:
-  RegressionObjective(const RegressionLaw& law, const Model& model) : population_(law, law.length, *model.isa().f64) {}
+  RegressionObjective(const RegressionLaw& law, const Model& model)
+      : population_(law, law.length, *model.isa().f64), literal_(model.settings().is("variant", "original")) {}
 
   Loss loss_and_gradient(const Model& model, int64_t, double* gradient, bool) override {
-    const auto value = population_.loss_and_gradient(model.parameters(), gradient);
+    const std::span<const double> x = model.parameters();
+    const auto value = literal_ ? population_.literal_loss_and_gradient(x, gradient) : population_.loss_and_gradient(x, gradient);
     return {value.loss, value.excess};
   }
 
@@ -22,13 +24,12 @@ class RegressionObjective final : public Objective {
 
  private:
   RegressionPopulation population_;
+  bool literal_;
 };
 
 }  // namespace
 
 std::unique_ptr<Objective> make_regression_population(const RegressionLaw& law, const Model& model) {
-  if (!model.settings().is("variant", "full"))
-    fail(LAMINA_E_UNSUPPORTED, "data is population, but an exact form is built in for variant=full only; use data=fresh");
   return std::make_unique<RegressionObjective>(law, model);
 }
 

@@ -155,6 +155,67 @@ TEST(RegressionFigures, LimitFromAnyStartFollowsFromWhatIsConserved) {
   }
 }
 
+TEST(RegressionFigures, EveryEntryFreeFlowsAlongTheBlocksToTheSameLimit) {
+  // variant=original from the start of the paper: the blocks' course, and 0 elsewhere at every step, for every integrator.
+  std::mt19937_64 random(9);
+  for (const std::string line : {"steps=20 step_size=400 relative_tolerance=1e-12", "optimiser=gd steps=2000 step_size=0.1",
+                                 "covariance_law=exponential steps=20 step_size=200 relative_tolerance=1e-12"}) {
+    const Matrix L = rotated(spectrum(4, 10, random), random);
+    const Options common = regression_options(line + " prompt_length=15 initialisation=gaussian variant=full", L, 4);
+    Options literal = common;
+    literal.set("variant", "original");
+    const auto blocks = regression_trainer(common), every = regression_trainer(literal);
+    ASSERT_EQ(blocks->run(0), LAMINA_OK);
+    ASSERT_EQ(every->run(0), LAMINA_OK);
+    const std::vector<double>&x = blocks->model().parameters(), &X = every->model().parameters();
+    for (size_t i = 0; i < 5; ++i)
+      for (size_t j = 0; j < 5; ++j) {
+        EXPECT_NEAR(X[i * 5 + j], i == 4 && j == 4 ? x[0] : 0, i == 4 && j == 4 ? 1e-10 : 0);
+        EXPECT_NEAR(X[25 + i * 5 + j], i < 4 && j < 4 ? x[1 + i * 4 + j] : 0, i < 4 && j < 4 ? 1e-10 : 0);
+      }
+    const auto limit = theory("limit_matrices", *blocks->task(), x, x.size());
+    if (line.find("gd") == std::string::npos) {
+      EXPECT_LT(largest_difference(x, limit), 1e-8) << line;
+    }
+  }
+}
+
+TEST(RegressionFigures, FlowFromOffTheBlocksReturnsToThem) {
+  // The prediction is a product of p = (a, b) and K = (U; v): the flow conserves |p|^2 - |K|^2, which fixes u in the limit.
+  std::mt19937_64 random(10);
+  std::normal_distribution<double> normal;
+  const std::string line = "variant=original step_size=100 steps=60 prompt_length=12 relative_tolerance=1e-12 initialisation=gaussian";
+  const Options options = regression_options(line, rotated(spectrum(3, 5, random), random), 3);
+  const auto task = regression_task_of(options);
+  for (int trial = 0; trial < 4; ++trial) {
+    const auto model = make_model(*task, Settings(model_options(), options, find_task("linear_regression").defaults));
+    std::vector<double> start = model->parameters();
+    for (double& entry : start) entry += 0.3 * normal(random);
+    model->set_parameters(start);
+    Trainer trainer(task, model.get(), options);
+    ASSERT_EQ(trainer.run(0), LAMINA_OK);
+    const auto table = trainer.trajectory();
+    int64_t column = 0;
+    while (table->columns()[static_cast<size_t>(column)].name != "conserved") ++column;
+    const double conserved = table->at(0, column);
+    for (int64_t row = 0; row < table->rows(); ++row) EXPECT_NEAR(table->at(row, column), conserved, 1e-9) << row;
+    const std::vector<double>& X = trainer.model().parameters();
+    std::vector<double> from{X[15]};  // blocks with that conserved number
+    for (size_t i = 0; i < 3; ++i) from.insert(from.end(), &X[16 + 4 * i], &X[16 + 4 * i] + 3);
+    const std::vector<double> limit = theory("limit_matrices", *task, from, from.size());
+    EXPECT_LT(largest_difference(from, limit), 1e-8);
+    EXPECT_NEAR(theory("conserved_quantity", *task, limit, 1)[0], conserved, 1e-8);
+    for (size_t i = 0; i < 32; ++i) {
+      const bool other = i < 12 || (i >= 16 && i % 4 == 3);  // no part in the prediction: never moved
+      if (other) {
+        EXPECT_EQ(X[i], start[i]);
+      } else if ((i > 11 && i < 15) || i > 27) {
+        EXPECT_NEAR(X[i], 0, 1e-8) << i;
+      }
+    }
+  }
+}
+
 TEST(RegressionFigures, CovariancesOfTheirOwnLeaveAnError) {
   // i.i.d. Exp(1) eigenvalues, N -> infinity: u U -> 1/3, E(yhat - y)^2 -> d/3.
   for (const int d : {1, 5, 20}) {
