@@ -99,7 +99,7 @@ void print_options(const std::vector<Entry>& options) {
 // The trajectory's columns for one probe ("" for those that every run has), from a minimal trainer to which it applies; empty
 // if none is found.
 std::vector<Table::Column> columns_of(const std::string& probe, const std::string& task_name) {
-  const char* const variants[][2] = {{"variant", "full"}, {"variant", "w_free"}, {"train_value_scale", "yes"}};
+  const char* const variants[][2] = {{"variant", "full"}, {"variant", "w_free"}, {"train_value_scale", "yes"}, {"variant", "reduced"}, {"variant", "catformer"}};
   for (const auto& variant : variants) {
     try {
       const Options options = make_options(

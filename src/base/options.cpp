@@ -173,11 +173,15 @@ Settings::Settings(std::span<const OptionRow> rows, const Options& options, std:
     } else {
       const char* fallback = row.fallback;
       for (const OptionDefault& other : defaults)
-        if (std::string_view(other.key) == row.key) fallback = other.fallback;
+        if (!other.other && std::string_view(other.key) == row.key) fallback = other.fallback;
       value = accept_default(row, fallback);
     }
     if (value) values_[row.key] = *std::move(value);
   }
+  for (const OptionDefault& special : defaults)
+    for (const OptionRow& row : rows)
+      if (special.other && std::string_view(special.key) == row.key && has(special.other) && is(special.other, special.word))
+        assume(row.key, *accept_default(row, special.fallback));
 }
 
 const OptionValue& Settings::at(const char* key) const {

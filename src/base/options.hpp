@@ -41,10 +41,12 @@ class Options {
   std::map<std::string, OptionValue> values_;
 };
 
-// A default that one task gives to an option of the model or the trainer.
+// A default that one task gives to an option of the model or the trainer; with `other`, of the same table, only where that is `word`.
 struct OptionDefault {
   const char* key;
   const char* fallback;
+  const char* other = nullptr;
+  const char* word = nullptr;
 };
 
 // Every row of one table with the value that holds: the user's if set (checked), else the task's default, else the row's.

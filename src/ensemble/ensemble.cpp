@@ -87,10 +87,7 @@ Ensemble::Ensemble(const std::string& name, std::shared_ptr<const Task> task, co
         return static_cast<int>(Settings({&row, 1}, threads).integer("threads"));
       }()),
       members_(1) {
-  const OptionRow row = row_of(name, "steps");
-  Options steps;
-  steps.set("steps", option(0, "steps"));
-  steps_ = Settings({&row, 1}, steps).number("steps");
+  steps_ = read_steps(0);
 }
 
 Ensemble::~Ensemble() = default;
@@ -136,7 +133,11 @@ std::string Ensemble::option(int64_t i, const std::string& key) const {
   const OptionRow row = row_of(name_, key);
   const Options all = options(i);
   const auto set = all.values().find(key);
-  return set == all.values().end() ? row.fallback : checked(row, set->second).second;
+  if (set != all.values().end()) return checked(row, set->second).second;
+  for (const TaskRow& task : task_registry())
+    for (const OptionDefault& special : task.defaults)
+      if (name_ == task.name && special.other && key == special.key && option(i, special.other) == special.word) return special.fallback;
+  return row.fallback;
 }
 
 void Ensemble::on_progress(std::function<bool(const EnsembleProgress&)> function, double seconds) {
@@ -144,10 +145,19 @@ void Ensemble::on_progress(std::function<bool(const EnsembleProgress&)> function
   progress_seconds_ = seconds;
 }
 
+double Ensemble::read_steps(int64_t i) const {
+  const OptionRow row = row_of(name_, "steps");
+  Options steps;
+  steps.set("steps", option(i, "steps"));
+  return Settings({&row, 1}, steps).number("steps");
+}
+
 // The updates that member i makes in all.
 double Ensemble::steps_of(int64_t i) const {
   for (size_t a = 0; a < axes_.size(); ++a)
     if (axes_[a].key == "steps") return std::get<double>(axes_[a].values[place(i, a)]);
+  for (const Axis& axis : axes_)
+    if (axis.key == "variant") return read_steps(i);  // a default may depend on it
   return steps_;
 }
 

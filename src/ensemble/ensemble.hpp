@@ -83,6 +83,7 @@ class Ensemble {
 
   void prepare();
   std::vector<std::vector<int64_t>> groups() const;
+  double read_steps(int64_t i) const;
   double steps_of(int64_t i) const;
   int64_t step_of(const Flight& flight, size_t i) const;
   std::unique_ptr<Trainer> trainer_of(int64_t i, const Trainer* twin);

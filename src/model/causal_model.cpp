@@ -3,49 +3,23 @@
 
 #include <algorithm>
 
-#include "kernels/scalar_math.hpp"
+#include "model/causal_base.hpp"
+#include "model/catformer_model.hpp"
 #include "model/logit_rows.hpp"
 
 namespace lamina {
 namespace {
 
-struct Sequences final : CompiledPrompts {
-  Prompts prompts;
-  std::vector<double> weight, baseline;  // baseline: weight times the loss of the posterior mean
-};
-
-class CausalModel final : public Model {
+class CausalModel final : public CausalBase {
  public:
-  CausalModel(const CausalLaw& law, const Settings& settings, const kernels::InstructionSet& isa)
-      : law_(law), table_(isa.f64), T_(law.length), S_(law.vocabulary) {
-    settings_ = settings, isa_ = &isa;
+  CausalModel(const CausalLaw& law, const Settings& settings, const kernels::InstructionSet& isa) : CausalBase(law, law.smoothing, settings, isa) {
     tensors_ = {{"A1", {T_, T_}, 0, T_ * T_, true, 1}, {"A2", {S_, S_}, T_ * T_, S_ * S_, true, 2}};
     parameters_.assign(static_cast<size_t>(T_ * T_ + S_ * S_), 0.0);
     for (int64_t s = 0; s < S_; ++s) parameters_[T_ * T_ + s * S_ + s] = settings.number("initial_scale");
   }
 
   std::unique_ptr<Model> clone() const override { return std::make_unique<CausalModel>(*this); }
-  void require_law_of(const Task& task) const override {
-    const CausalLaw& given = *task.causal();
-    if (S_ != given.vocabulary) fail_other_law("vocabulary", static_cast<double>(S_), static_cast<double>(given.vocabulary));
-    if (T_ != given.length) fail_other_law("prompt_length", static_cast<double>(T_), static_cast<double>(given.length));
-    if (law_.parent != given.parent || law_.concentration != given.concentration || law_.smoothing != given.smoothing)
-      fail(LAMINA_E_ARGUMENT, "model is made for another graph, concentration or smoothing, must be made for the task's");
-  }
   Column loss_column() const override { return {"loss", "the objective descended: mean of -sum_y pi_y log(f_y + epsilon)"}; }
-  Column excess_column() const override { return {"excess", "the loss minus the same loss (epsilon too) of the posterior mean from the children of the query's copies"}; }
-
-  std::unique_ptr<CompiledPrompts> compile(const Prompts& prompts, std::span<const double> weights, const Team& team) const override {
-    auto out = std::make_unique<Sequences>();
-    out->prompts = prompts;
-    out->weight.assign(weights.begin(), weights.end());
-    if (weights.empty()) out->weight.assign(static_cast<size_t>(prompts.count), 1 / static_cast<double>(prompts.count));
-    out->baseline.resize(static_cast<size_t>(prompts.count));
-    team.for_each(chunks(prompts.count), [&](int64_t chunk, int) {
-      for (int64_t i = chunk * chunk_length; i < end_of(chunk, prompts.count); ++i) out->baseline[i] = out->weight[i] * baseline(prompts, i);
-    });
-    return out;
-  }
 
   Loss loss_and_gradient(const CompiledPrompts& compiled, const Team& team, double* gradient, bool) const override {
     const auto& all = static_cast<const Sequences&>(compiled);
@@ -129,44 +103,14 @@ class CausalModel final : public Model {
     std::vector<double> f, g;         // [S]
   };
 
-  void softmax(std::span<double> row) const {
-    const double most = *std::ranges::max_element(row);
-    for (double& s : row) s -= most;
-    table_->exp(static_cast<int64_t>(row.size()), row.data(), row.data());
-    double z = 0;
-    for (double e : row) z += e;
-    for (double& e : row) e /= z;
-  }
-
   // P = softmax(A1) over j <= i, 0 beyond.
   std::vector<double> positions() const {
     std::vector<double> P(static_cast<size_t>(T_ * T_), 0.0);
     for (int64_t i = 0; i < T_; ++i) {
       std::copy_n(parameters_.begin() + i * T_, i + 1, P.begin() + i * T_);
-      softmax(std::span(P).subspan(static_cast<size_t>(i * T_), static_cast<size_t>(i + 1)));
+      softmax(&P[static_cast<size_t>(i * T_)], 1, [&](int64_t) { return i + 1; });
     }
     return P;
-  }
-
-  bool is_child(std::span<const int32_t> row, int64_t j) const {
-    return j + 1 < T_ && law_.parent[j] >= 0 && row[law_.parent[j]] == row.back();
-  }
-
-  double loss_of(std::span<const double> pi, std::span<const double> f) const {
-    double loss = 0;
-    for (int64_t y = 0; y < S_; ++y)
-      if (pi[y] > 0) loss -= pi[y] * kernels::log(f[y] + law_.smoothing);
-    return loss;
-  }
-
-  double baseline(const Prompts& prompts, int64_t i) const {
-    std::vector<double> f(static_cast<size_t>(S_), law_.concentration);
-    const auto row = prompts.row(i);
-    double sum = static_cast<double>(S_) * law_.concentration;
-    for (int64_t j = 0; j < T_; ++j)
-      if (is_child(row, j)) f[row[j]] += 1, sum += 1;
-    for (double& p : f) p /= sum;
-    return loss_of(prompts.values_of(i), f);
   }
 
   void attend(const std::vector<double>& P, std::span<const int32_t> row, Scratch& at) const {
@@ -176,7 +120,7 @@ class CausalModel final : public Model {
       at.a[i] = 0;
       for (int64_t j = 0; j <= i; ++j) at.a[i] += P[i * T_ + j] * at.u[j];
     }
-    softmax(at.a);
+    softmax(at.a.data(), 1, [&](int64_t) { return T_; });
     std::ranges::fill(at.f, 0.0);
     for (int64_t i = 0; i < T_; ++i) at.f[row[i]] += at.a[i];
   }
@@ -197,15 +141,14 @@ class CausalModel final : public Model {
       for (int64_t j = 0; j <= i; ++j) at.v[j] += P[i * T_ + j] * at.ds[i], dP[i * T_ + j] += at.ds[i] * at.u[j];
     for (int64_t j = 0; j < T_; ++j) dA2[row.back() * S_ + row[j]] += at.v[j];
   }
-
-  CausalLaw law_;
-  const kernels::Table<double>* table_;
-  int64_t T_, S_;
 };
 
 }  // namespace
 
 std::unique_ptr<Model> make_causal_model(const Task& task, const Settings& settings, const kernels::InstructionSet& isa) {
+  if (settings.is("variant", "catformer")) return make_catformer_model(*task.causal(), settings, isa);
+  if (settings.given("variant") && !settings.is("variant", "reduced"))
+    fail(LAMINA_E_OPTION, "variant is \"" + settings.text("variant") + "\", must be reduced or catformer for task " + task.name());
   return std::make_unique<CausalModel>(*task.causal(), settings, isa);
 }
 

@@ -4,14 +4,14 @@
 // A1 [T, T] attends by position and is the same for all prompts, A2 [S, S] by token. With g_y = -pi_y / (f_y + epsilon):
 //   dL/ds_i = a_i (g_{x_i} - sum_k a_k g_{x_k}),  v = P^T dL/ds,  dL/dA2[q, x_j] = v_j summed over j,
 //   dL/dP[i, j] = dL/ds_i u_j,  dL/dA1[i, j] = P_ij (dL/dP[i, j] - sum_k P_ik dL/dP[i, k]).
-// The excess is L minus L at the posterior mean from children, f_y = (alpha + n_y) / (S alpha + n), where n_y counts the positions
-// with token y whose parent has the token q: the same epsilon in both. It is no divergence: L at the posterior mean is within
-// order epsilon^2 of the least that children allow, and samples can put the excess below 0.
+// The excess is that of causal_base.hpp, the same epsilon in both. It is no divergence: L at the posterior mean is within order
+// epsilon^2 of the least that children allow.
 #pragma once
 #include "model/model.hpp"
 
 namespace lamina {
 
+// That model, or with variant=catformer the trained one (catformer_model.hpp).
 std::unique_ptr<Model> make_causal_model(const Task& task, const Settings& settings, const kernels::InstructionSet& isa);
 
 }  // namespace lamina

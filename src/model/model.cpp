@@ -17,8 +17,9 @@ namespace lamina {
 namespace {
 
 constexpr std::array rows{
-    OptionRow{"variant", OptionKind::word, "full", 0, 0, "full|w_free|uv_free|original",
-              "What is learnt: lambda of a tied W (full), W, lambda and the value and read-out matrices, or all matrices."},
+    OptionRow{"variant", OptionKind::word, "full", 0, 0, "full|w_free|uv_free|original|reduced|catformer",
+              "What is learnt: lambda of a tied W (full), W, lambda and the value and read-out matrices, or all matrices; of causal_structure: "
+              "the theory's two matrices in two stages (reduced), or both attention layers and the read-out of one-hot streams (catformer)."},
     OptionRow{"attention", OptionKind::word, "linear", 0, 0, "softmax|linear|relu", "The map from scores to weights."},
     OptionRow{"feed_forward", OptionKind::word, "query_and_attention", 0, 0, "none|query|query_and_attention",
               "What the feed-forward part reads: nothing, x_H, or x_H + phi (variant w_free: query, unless set)."},
@@ -142,6 +143,8 @@ std::unique_ptr<Model> make_model(const Task& task, const Settings& given) {
     fail(LAMINA_E_UNSUPPORTED, "isa is " + (name.empty() ? "forced by LAMINA_ISA to a name" : name) +
                                    " that this build does not have or this CPU cannot run; allowed: " + known);
   }
+  if (task.kind() != causal_task && (settings.is("variant", "reduced") || settings.is("variant", "catformer")))
+    fail(LAMINA_E_OPTION, "variant is \"" + settings.text("variant") + "\", which is of causal_structure, must be another for task " + task.name());
   std::unique_ptr<Model> model;
   for (const auto& maker : makers)
     if (maker.kind == task.kind()) model = maker.make(task, settings, *isa);

@@ -40,6 +40,7 @@ struct Metrics {
   double feed_forward_noise = 0;    // largest feed-forward-only logit is tau's
   double answer_probability = 0, noise_probability = 0;            // p(answer), p(tau)
   double mass_answer = 0, mass_noise = 0, mass_other = 0;          // sum of a_h: after the trigger on the answer, on tau; elsewhere
+  double mass_parent = 0;           // of two layers of attention: the first's on the parent, mean over positions that have one
 };
 
 // A set of prompts in the form in which one model reads it fastest; made by Model::compile, readable only by that model.

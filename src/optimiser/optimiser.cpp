@@ -81,7 +81,7 @@ class Momentum final : public Optimiser {
   bool step(std::span<double> x, std::span<const double> gradient) override {
     for (size_t i = 0; i < x.size(); ++i) {
       velocity_[i] = momentum_ * velocity_[i] + gradient[i];
-      x[i] -= step_size_ * velocity_[i];
+      x[i] -= rate_ * step_size_ * velocity_[i];
     }
     return true;
   }
@@ -108,7 +108,7 @@ class Adam final : public Optimiser {
     for (size_t i = 0; i < n; ++i) {
       first[i] = beta1_ * first[i] + (1 - beta1_) * gradient[i];
       second[i] = beta2_ * second[i] + (1 - beta2_) * gradient[i] * gradient[i];
-      x[i] -= step_size_ * (first[i] / (1 - power1)) / (std::sqrt(second[i] / (1 - power2)) + epsilon_);
+      x[i] -= rate_ * step_size_ * (first[i] / (1 - power1)) / (std::sqrt(second[i] / (1 - power2)) + epsilon_);
     }
     return true;
   }
@@ -129,6 +129,8 @@ constexpr std::array rows{
     OptionRow{"normalisation", OptionKind::word, "l2", 0, 0, "l2|l1|sign",
               "For ngd: divide the whole gradient by its l2 or l1 norm, or take the sign of each entry."},
     OptionRow{"step_size", OptionKind::number, "0.1", 1e-12, 1e6, "", "eta, the factor of each update."},
+    OptionRow{"step_size_schedule", OptionKind::word, "constant", 0, 0, "constant|cosine",
+              "Whether the step size stays, or falls as (1 + cos(pi t / steps)) / 2 from update t = 0 to the last."},
     OptionRow{"momentum", OptionKind::number, "0.9", 0, below_one, "", "mu of momentum: v = mu v + g."},
     OptionRow{"beta1", OptionKind::number, "0.9", 0, below_one, "", "Decay of Adam's first moment."},
     OptionRow{"beta2", OptionKind::number, "0.999", 0, below_one, "", "Decay of Adam's second moment."},
@@ -139,6 +141,17 @@ constexpr std::array rows{
 };
 
 }  // namespace
+
+double scheduled_rate(const Settings& settings, int64_t step, int64_t steps) {
+  if (!settings.is("step_size_schedule", "cosine")) return 1;
+  // (1 + cos 2y) / 2 = cos(y)^2 = 1 - sin(y)^2, y = pi step / (2 steps): the sine of at most pi / 4 by its series, to the last bit or two.
+  const int64_t nearer = std::min(step, steps - step);
+  const double y = 1.5707963267948966 * (static_cast<double>(nearer) / static_cast<double>(steps)), square = y * y;
+  double sine = 0;
+  for (double k = 19; k > 1; k -= 2) sine = (1 + sine) * (-square / (k * (k - 1)));
+  sine = y * (1 + sine);
+  return nearer == step ? 1 - sine * sine : sine * sine;
+}
 
 double l2_norm(std::span<const double> g) { return norm_of(g, Norm::l2); }
 

@@ -21,12 +21,16 @@ class Optimiser {
   // What must be kept to continue with the same bits, in one vector; empty for methods without memory.
   virtual std::vector<double> state() const { return {}; }
   virtual void set_state(std::span<const double>) {}
-  // Factor of the step size of gd, sgd and ngd from here on.
+  // Factor of the step size from here on; flow takes no notice.
   void set_rate(double rate) { rate_ = rate; }
 
  protected:
   double rate_ = 1;
 };
+
+// Factor of the step size of update `step`, from 0, of `steps`: 1, or (1 + cos(pi step / steps)) / 2 by the option
+// step_size_schedule=cosine (Loshchilov and Hutter, arXiv 1608.03983, without restarts).
+double scheduled_rate(const Settings& settings, int64_t step, int64_t steps);
 
 // The l2 norm, in one order of summation whatever the machine; squares neither underflow nor overflow.
 double l2_norm(std::span<const double> g);

@@ -33,7 +33,7 @@ void append_options(Rows& rows, const char* owner, std::span<const OptionRow> op
     if (known) continue;
     const char* fallback = option.fallback;
     for (const OptionDefault& other : defaults)
-      if (std::string_view(other.key) == option.key) fallback = other.fallback;
+      if (!other.other && std::string_view(other.key) == option.key) fallback = other.fallback;
     rows.push_back({static_cast<int32_t>(option.kind), option.key, owner, fallback, option.minimum, option.maximum,
                     option.words, option.summary, ""});
   }

@@ -201,6 +201,8 @@ std::unique_ptr<Objective> make_objective(std::shared_ptr<const Task> task, cons
     samples = std::make_unique<FixedSet>(*task, model, settings, team, samples_of(twin));
   else
     samples = std::make_unique<FreshSamples>(task, settings, team, samples_of(twin));
+  if (!is_staged(model) && settings.given("stage_one_steps") && settings.integer("stage_one_steps") > 0)
+    fail(LAMINA_E_OPTION, "stage_one_steps is " + settings.as_text("stage_one_steps") + ", must be 0 for a model that is trained in one stage");
   return is_staged(model) ? make_staged(*task, model, settings, team, std::move(samples)) : std::move(samples);
 }
 

@@ -71,6 +71,8 @@ void require_flow(const Settings& settings) {
   if (!settings.is("data", "population") && !(settings.is("data", "fixed") && settings.integer("batch") == 0))
     fail(LAMINA_E_OPTION, "data is " + settings.text("data") + ", must be population, or fixed with batch=0, for optimiser=flow");
   if (settings.is("precision", "f32")) fail(LAMINA_E_OPTION, "precision is f32, must be f64 for optimiser=flow");
+  if (!settings.is("step_size_schedule", "constant"))
+    fail(LAMINA_E_OPTION, "step_size_schedule is " + settings.text("step_size_schedule") + ", must be constant for optimiser=flow");
 }
 
 // What the excess of a loss is measured from, where the objective has no measure of its own.
@@ -95,12 +97,18 @@ std::span<const OptionDefault> defaults_of(const Task& task) {
   return {};
 }
 
+// The trainer's own settings: defaults may depend on the variant, which is the model's where the host gives one.
+Settings settings_of(const Task& task, const Model* model, Options options) {
+  if (model && model->settings().given("variant")) options.set("variant", model->settings().text("variant"));
+  return Settings(all_rows(), options, defaults_of(task));
+}
+
 }  // namespace
 
 std::span<const OptionRow> trainer_options() { return rows; }
 
 Trainer::Trainer(std::shared_ptr<const Task> task, const Model* model, const Options& options, const Trainer* twin, bool resumed)
-    : task_(std::move(task)), options_(options), settings_(all_rows(), options, defaults_of(*task_)),
+    : task_(std::move(task)), options_(options), settings_(settings_of(*task_, model, options)),
       team_(static_cast<int>(settings_.integer("threads"))), schedule_(settings_), stop_rules_(settings_) {
   model_ = model ? model->clone() : make_model(*task_, Settings(model_options(), options, defaults_of(*task_)));
   if (model_->kind() != task_->kind())
@@ -137,7 +145,7 @@ std::string Trainer::option(const std::string& key) const {
 
 void Trainer::set_options(const Options& options) {
   options_ = options;
-  settings_ = Settings(all_rows(), options, defaults_of(*task_));
+  settings_ = settings_of(*task_, model_.get(), options);
 }
 
 bool Trainer::suits(const ProbeRow& probe) const {
@@ -264,7 +272,7 @@ lamina_status Trainer::run(int64_t steps, bool settled) {
     if (stop_rules_.out_of_time(seconds_)) return LAMINA_TIME_LIMIT;
     bool moved = false;
     try {
-      optimiser_->set_rate(objective_->rate(step_));
+      optimiser_->set_rate(objective_->rate(step_) * scheduled_rate(settings_, step_, all));
       moved = optimiser_->step(objective_->variables(*model_), gradient_);
     } catch (const Stopped&) {
       continue;

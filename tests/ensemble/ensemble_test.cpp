@@ -22,6 +22,7 @@ const Case cases[] = {
     {"in_context_convergence", "data=fresh batch=32 prompt_length=20 steps=15 record_every=4", {{"step_size", "0.5,1,2"}, {"features", "4,6"}, {"seed", "1,3..4"}}},
     {"in_context_convergence", "data=averaged batch=16 prompt_length=20 steps=5", {{"step_size", "0.5,1"}, {"steps", "5,9"}}},
     {"in_context_convergence", "data=fixed samples=40 batch=7 prompt_length=20 steps=20", {{"momentum", "0.5,0.9"}, {"optimiser", "gd,momentum,adam"}}},
+    {"causal_structure", "vocabulary=3 prompt_length=5 batch=16 steps=9 evaluation_samples=20", {{"variant", "reduced,catformer"}, {"step_size", "1,2"}}},
     {"in_context_convergence", "features=5 steps=3000 record_every=500", {{"prompt_length", "30,inf"}, {"feature_weights", "1,1,1,1,1;3,1,1,1,1"}}},
 };
 
@@ -44,6 +45,14 @@ TEST(Ensemble, TheLastAxisIsFastest) {
     EXPECT_EQ(ensemble->option(i, "noise"), "0.3");
     EXPECT_EQ(ensemble->option(i, "steps"), "400");
   }
+}
+
+TEST(Ensemble, DefaultsFollowTheVariant) {
+  const auto ensemble = ensemble_of("causal_structure", "", {{"variant", "reduced,catformer"}});
+  EXPECT_EQ(ensemble->option(0, "steps"), "320");
+  EXPECT_EQ(ensemble->option(1, "steps"), "131072");
+  EXPECT_EQ(ensemble->option(1, "step_size_schedule"), "cosine");
+  EXPECT_EQ(ensemble->progress().all_steps, 320 + 131072);
 }
 
 TEST(Ensemble, MistakesInAnAxisAreNamed) {

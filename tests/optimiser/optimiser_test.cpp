@@ -26,6 +26,32 @@ TEST(Optimiser, GradientDescentOnAQuadratic) {
   EXPECT_DOUBLE_EQ(x, std::pow(0.75, 10));
 }
 
+TEST(Optimiser, CosineScheduleFallsFromOneToZero) {
+  Options options;
+  options.set("step_size_schedule", std::string("cosine"));
+  const Settings cosine(optimiser_options(), options), constant(optimiser_options(), {});
+  for (const int64_t steps : {1, 2, 7, 1000, 131072})
+    for (int64_t step = 0; step < steps; step += std::max<int64_t>(1, steps / 97)) {
+      const long double want = (1 + std::cos(3.14159265358979323846L * static_cast<long double>(step) / static_cast<long double>(steps))) / 2;
+      const double rate = scheduled_rate(cosine, step, steps);
+      EXPECT_NEAR(rate / static_cast<double>(want), 1, 1e-13) << step << " of " << steps;
+      EXPECT_EQ(scheduled_rate(constant, step, steps), 1);
+    }
+  EXPECT_EQ(scheduled_rate(cosine, 0, 10), 1);
+  EXPECT_EQ(scheduled_rate(cosine, 10, 10), 0);
+}
+
+TEST(Optimiser, TheRateIsAFactorOfEveryStepSize) {
+  for (const char* name : {"gd", "sgd", "ngd", "momentum", "adam"}) {
+    const auto whole = make({{"optimiser", name}}, 2), half = make({{"optimiser", name}}, 2);
+    half->set_rate(0.5);
+    const double g[2] = {0.3, -2};
+    double x[2] = {}, y[2] = {};
+    whole->step(x, g), half->step(y, g);
+    for (int i = 0; i < 2; ++i) EXPECT_DOUBLE_EQ(y[i], x[i] / 2) << name;
+  }
+}
+
 TEST(Optimiser, NormalisedStepsHaveLengthEta) {
   const double g[3] = {3, -4, 12};
   double l2[3] = {}, l1[3] = {}, sign[3] = {};

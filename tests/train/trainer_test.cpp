@@ -104,6 +104,56 @@ TEST(Bits, ResumeEqualsTheUninterruptedRun) {
   }
 }
 
+TEST(Bits, OfTheCatformerDoNotDependOnThreadsSetsChunksOrResume) {
+  const std::string line =
+      "variant=catformer vocabulary=4 prompt_length=9 graph=random batch=200 steps=12 step_size=20 record_every=3 evaluation_samples=100";
+  const Experiment whole(line + " threads=1", "causal_structure");
+  EXPECT_GT(std::abs(whole.last("diagonal")), 0.01);  // everything moves
+  for (const char* other : {" threads=2", " threads=0", " isa=reference"})
+    expect_same_bits(*whole.table, *Experiment(line + other, "causal_structure").table, other);
+  const File file;
+  const auto first = trainer_of(line, "causal_structure");
+  first->run(5);  // on the way down of the cosine
+  first->save(file.path);
+  const auto second = Trainer::load(file.path, nullptr);
+  EXPECT_EQ(second->run(0), LAMINA_OK);
+  expect_same_bits(*whole.table, *second->trajectory(), "resumed");
+  EXPECT_EQ(whole.trainer->model().parameters(), second->model().parameters());
+}
+
+TEST(Run, DefaultsFollowTheVariant) {
+  for (const auto& [variant, steps, schedule] : {std::tuple{"", "320", "constant"}, {"variant=reduced", "320", "constant"}, {"variant=catformer", "131072", "cosine"}}) {
+    const auto trainer = trainer_of(variant, "causal_structure");
+    EXPECT_EQ(trainer->option("steps"), steps);
+    EXPECT_EQ(trainer->option("step_size_schedule"), schedule);
+  }
+  // A host's model has them too.
+  const auto task = task_of("causal_structure", "");
+  const auto model = model_of(*task, "variant=catformer");
+  EXPECT_EQ(Trainer(task, model.get(), options_of("batch=8 evaluation_samples=8")).option("steps"), "131072");
+  for (const char* line : {"variant=catformer initial_scale=0.1", "variant=catformer stage_one_steps=5", "variant=full",
+                           "step_size_schedule=cosine optimiser=flow data=fixed samples=8"})
+    EXPECT_THROW(trainer_of(line, "causal_structure"), Error) << line;
+}
+
+TEST(Run, TheCosineIsAFactorOfTheStepSize) {
+  // With step size 0.4 rate(t) by hand, update by update.
+  const std::string line = "variant=catformer vocabulary=3 prompt_length=5 batch=64 probes=none evaluation_samples=8 ";
+  const Experiment whole(line + "steps=4 step_size=0.4", "causal_structure");
+  std::vector<double> x;
+  const auto by_hand = trainer_of(line + "steps=4 step_size=0.4 step_size_schedule=constant", "causal_structure");
+  const auto model = by_hand->model().clone();
+  Prompts prompts;
+  const Team alone(1);
+  std::vector<double> gradient(model->parameters().size());
+  for (int t = 0; t < 4; ++t) {
+    by_hand->task()->sample(Split::train, 1, 64 * t, 64, prompts);
+    model->loss_and_gradient(*model->compile(prompts, {}, alone), alone, gradient.data(), false);
+    for (size_t i = 0; i < gradient.size(); ++i) model->mutable_parameters()[i] -= 0.2 * (1 + std::cos(M_PI * t / 4)) * gradient[i];
+  }
+  for (size_t i = 0; i < gradient.size(); ++i) EXPECT_NEAR(whole.trainer->model().parameters()[i], model->parameters()[i], 1e-15);
+}
+
 TEST(Checkpoint, DamagedFilesAreErrors) {
   const File file;
   const auto trainer = trainer_of(std::string(small) + "variant=full");
