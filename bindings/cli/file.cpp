@@ -15,6 +15,12 @@
 namespace cli {
 
 OutputFile::OutputFile(const std::string& path) : path_(path), place_(path) {
+  if (path == "-") {
+    std::fflush(stdout);
+    descriptor_ = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
+    if (descriptor_ < 0) fail("opened");
+    return;
+  }
   struct stat there;
   const bool exists = stat(path.c_str(), &there) == 0;
   if (exists && S_ISDIR(there.st_mode)) throw Failure(run_failed, "\"" + path_ + "\" cannot be written: it is a folder");
@@ -38,7 +44,8 @@ OutputFile::~OutputFile() {
 }
 
 void OutputFile::fail(const std::string& what) const {
-  throw Failure(run_failed, "\"" + path_ + "\" cannot be " + what + ": " + std::strerror(errno));
+  const std::string name = path_ == "-" ? "the standard output" : "\"" + path_ + "\"";
+  throw Failure(run_failed, name + " cannot be " + what + ": " + std::strerror(errno));
 }
 
 void OutputFile::write(const std::string& content) {
@@ -62,7 +69,24 @@ void OutputFile::commit() {
   fail("written");
 }
 
+bool require_different(const std::vector<std::pair<const char*, std::string>>& options) {
+  bool printed = false;
+  for (size_t i = 0; i < options.size(); ++i) {
+    const std::string& path = options[i].second;
+    printed = printed || path == "-";
+    for (size_t j = 0; j < i; ++j)
+      if (!path.empty() && path == options[j].second && path.rfind("/dev/", 0) != 0)
+        throw Failure(usage, std::string(options[j].first) + " and " + options[i].first + " are both \"" + path +
+                                 "\", must be different files");
+  }
+  return printed;
+}
+
 void require_writable(const std::string& path, bool device_allowed) {
+  if (path == "-") {
+    if (!device_allowed) throw Failure(usage, "a run cannot be saved to the standard output, must be saved to a file");
+    return;
+  }
   struct stat there;
   if (stat(path.c_str(), &there) == 0 && !S_ISREG(there.st_mode) && !S_ISDIR(there.st_mode)) {  // opening a pipe would end its reader
     if (!device_allowed) throw Failure(run_failed, "\"" + path + "\" cannot be written: it is no regular file");

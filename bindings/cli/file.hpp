@@ -1,7 +1,9 @@
 // Output files. A regular file is written whole or not at all: into a temporary file in the same folder, which is then renamed. What is
-// no regular file (a device, a named pipe, /dev/stdout) is never replaced: it is opened and written to.
+// no regular file (a device, a named pipe, /dev/stdout) is never replaced: it is opened and written to. "-" is the standard output.
 #pragma once
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace cli {
 
@@ -26,6 +28,10 @@ class OutputFile {
   std::string temporary_;  // empty for what is no regular file
   int descriptor_ = -1;
 };
+
+// The options that name files, with their values, "" where none is named: throws a usage Failure if two name the same file (but a
+// device may be named twice). Whether one is "-": then nothing else may be printed on the standard output.
+bool require_different(const std::vector<std::pair<const char*, std::string>>& options);
 
 // Throws a Failure, before a long run, if a file at `path` could not be written; leaves nothing behind.
 void require_writable(const std::string& path, bool device_allowed);

@@ -35,12 +35,13 @@ constexpr const char* run_examples =
     "  lamina run text_recall --resume run.safetensors\n"
     "  lamina run in_context_convergence prompt_length=inf steps=1e6 record_per_decade=20 crossings=loss=0.1,loss=1e-3 loss_target=1e-4\n"
     "Ctrl-C ends the run after the step under way and writes what was computed; a second Ctrl-C kills.\n"
+    "A FILE named - is the standard output, for --csv or --svg; the table is then not printed, and progress is on stderr as ever.\n"
     "lamina describe NAME lists the options of a task.";
 
 constexpr const char* sweep_examples =
     "Values of texts and arrays are separated by semicolons. Every run has the bits of lamina run with its options, for any number of\n"
     "threads. A run that fails or diverges takes nothing from the others: its status is in the tables; the exit code is\n"
-    "1 if one failed.\n"
+    "1 if one failed. One FILE of a table may be -, the standard output, where then nothing else is printed.\n"
     "Examples:\n"
     "  lamina sweep in_context_recall seed=0..19 step_size=0.05,0.1 noise=0.2 --csv all.csv --summary quantiles.csv\n"
     "  lamina sweep in_context_convergence features=40,80,160 prompt_length=inf steps=1e6 loss_target=1e-3 crossings=loss=0.1,loss=1e-3 \\\n"
@@ -119,6 +120,7 @@ Exit parse_and_run(int argc, char** argv) {
   figure_command->add_flag("--quiet", figure.quiet, "Print nothing");
   figure_command->footer(
       "lamina describe NAME says what is drawn, after which paper, what is derived, and the settings.\n"
+      "One FILE may be -, the standard output, where then nothing else is printed.\n"
       "Examples:\n  lamina figure convergence_phases --svg phases.svg\n"
       "  lamina figure convergence_time_features features=5,10,20 losses=0.1,0.01 --csv times.csv");
 

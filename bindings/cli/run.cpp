@@ -129,9 +129,8 @@ Exit run(const RunRequest& request) {
   require_task(request.task);
   const std::vector<Setting> settings = parse_settings(request.settings);
   const Trainer trainer = create(request, settings);
-  const auto twice = [](const std::string& a, const std::string& b) { return !a.empty() && a == b && a.rfind("/dev/", 0) != 0; };
-  if (twice(request.csv, request.svg) || twice(request.csv, request.save) || twice(request.svg, request.save))
-    throw Failure(usage, "two of --csv, --svg and --save name the same file, must be different");
+  const bool printed = require_different({{"--csv", request.csv}, {"--svg", request.svg}, {"--save", request.save}});
+  if (printed && request.json) throw Failure(usage, "--json and a file named - are given, must be one: both are the standard output");
   for (const std::string& path : {request.csv, request.svg, request.save})
     if (!path.empty()) require_writable(path, path != request.save);
 
@@ -152,7 +151,7 @@ Exit run(const RunRequest& request) {
 
   if (request.json) {
     std::fputs(json(table, crossings, outcome, description, results.written()).c_str(), stdout);
-  } else if (!request.quiet) {
+  } else if (!request.quiet && !printed) {
     std::printf("%s%s\n%s\n", printed_table(table).c_str(), printed_crossings(crossings).c_str(), summary(outcome, description).c_str());
     for (const std::string& path : results.written()) std::printf("written: %s\n", path.c_str());
   }

@@ -210,6 +210,9 @@ std::string endings(const lamina_ensemble* ensemble, int64_t& failed) {
 Exit sweep(const SweepRequest& request) {
   const std::vector<double> levels = numbers("--levels", request.levels), quantiles = numbers("--quantiles", request.quantiles);
   const auto level_count = static_cast<int64_t>(levels.size());
+  const bool quiet = require_different({{"--csv", request.csv}, {"--summary", request.summary}, {"--times", request.times},
+                                        {"--exponents", request.exponents}, {"--save", request.save}}) || request.quiet;  // of tables
+  if (!request.exponents.empty() && request.along.empty()) throw Failure(usage, "--exponents is given, and needs --along");
   const Ensemble owner = create(request);
   lamina_ensemble* const ensemble = owner.get();
   for (const std::string& path : {request.csv, request.summary, request.times, request.exponents, request.save})
@@ -233,12 +236,12 @@ Exit sweep(const SweepRequest& request) {
   const lamina_ensemble* const ended = ensemble;
   if (!request.save.empty()) attempt([&] { check(lamina_ensemble_save(ended, request.save.c_str())); });
   if (!request.csv.empty()) attempt([&] { write_csv(request.csv, table_of(lamina_ensemble_table, ended), words); });
-  if (!request.summary.empty() || !request.quiet)
+  if (!request.summary.empty() || !quiet)
     attempt([&] {
       const Table table = table_of(lamina_ensemble_summary, ended, request.column.c_str(), over.c_str(), quantiles.data(),
                                    static_cast<int64_t>(quantiles.size()));
       if (!request.summary.empty()) write_csv(request.summary, table, words);
-      if (request.quiet) return;
+      if (quiet) return;
       std::printf("%s at the last step\n", request.column.c_str());
       print(table, words, last_steps(table));
     });
@@ -249,13 +252,13 @@ Exit sweep(const SweepRequest& request) {
       const Table table = table_of(lamina_ensemble_exponents, ended, request.column.c_str(), request.along.c_str(), over.c_str(), levels.data(),
                                    level_count, request.confidence);
       if (!request.exponents.empty()) write_csv(request.exponents, table, words);
-      if (request.quiet) return;
+      if (quiet) return;
       std::printf("%s\n", table.column("exponent") ? table.columns[table.columns.size() - 8].definition.c_str() : "");
       print(table, words, all_rows(table));
     });
   int64_t failed = 0;
   const std::string how = endings(ended, failed);
-  if (!request.quiet) std::printf("%s\n", how.c_str());
+  if (!quiet) std::printf("%s\n", how.c_str());
   if (status == LAMINA_STOPPED) return interrupted;
   return broken || failed ? run_failed : success;
 }

@@ -1,6 +1,7 @@
 """Is a full disk, a device or a named pipe answered as it should be, with nothing half written and no device replaced?"""
 import os
 import resource
+import shutil
 import signal
 import stat
 import subprocess
@@ -45,6 +46,28 @@ check(stat.S_ISCHR(os.stat("/dev/null").st_mode), "/dev/null is a device no more
 lamina("run", *SMALL, "--csv", "plain.csv")
 done = lamina("run", *SMALL, "--quiet", "--csv", "/dev/stdout")
 check(done.stdout == open("plain.csv").read(), "--csv /dev/stdout is not the table")
+
+# "-" is the standard output: the file and nothing else is on it, whatever else is written, and progress stays on stderr.
+done = lamina("run", *SMALL, "--csv", "-", "--save", "also.safetensors")
+check(done.stdout == open("plain.csv").read() and os.path.exists("also.safetensors"), f"run --csv -: {done.stdout!r}")
+check("step 20/20" in done.stderr, f"run --csv - hid its progress: {done.stderr!r}")
+if shutil.which("gnuplot"):
+    picture = lamina("run", *SMALL, "--svg", "-").stdout
+    check(picture.startswith("<?xml") and picture.rstrip().endswith("</svg>"), f"run --svg -: {picture[:300]!r}")
+SWEEP = ["sweep", *SMALL, "seed=1,2,3", "step_size=0.05,0.1", "crossings=excess=2", "--along", "step_size"]
+for option in ("--csv", "--summary", "--times", "--exponents"):
+    lamina(*SWEEP, option, "table.csv")
+    done = lamina(*SWEEP, option, "-")
+    check(done.stdout == open("table.csv").read() and done.stdout, f"sweep {option} -: {done.stdout!r}")
+    check("run 6/6" in done.stderr, f"sweep {option} - hid its progress: {done.stderr!r}")
+SLOPE = ["figure", "recall_slope", "steps=10", "samples=16", "prompt_length=16"]
+lamina(*SLOPE, "--csv", "slope.csv")
+check(lamina(*SLOPE, "--csv", "-").stdout == open("slope.csv").read(), "figure --csv - is not the table")
+with open("/dev/full", "w") as full:
+    done = subprocess.run([LAMINA, "run", *SMALL, "--csv", "-"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=250)
+check(done.returncode == 1 and "standard output" in done.stderr and "No space left" in done.stderr, f"--csv - > /dev/full: {done.stderr!r}")
+check(not os.path.exists("-"), "a file named - was written")
+
 open("target.csv", "w").close()
 os.symlink("target.csv", "link.csv")
 lamina("run", *SMALL, "--csv", "link.csv")

@@ -124,7 +124,7 @@ double Finished::last(const char* column) const {
 Exit make_figure(const FigureRequest& request) {
   const Figure& figure = find_figure(request.name);
   const std::string svg = request.svg.empty() && request.csv.empty() ? request.name + ".svg" : request.svg;
-  if (!svg.empty() && svg == request.csv) throw Failure(usage, "--csv and --svg name the same file, must be different");
+  const bool quiet = require_different({{"--csv", request.csv}, {"--svg", svg}}) || request.quiet;
   for (const std::string& path : {request.csv, svg})
     if (!path.empty()) require_writable(path, true);
   Plot plot = figure.draw(Parameters(figure, parse_settings(request.settings)));
@@ -134,7 +134,7 @@ Exit make_figure(const FigureRequest& request) {
     OutputFile file(path);
     file.write(content ? run_gnuplot(script_of(plot)) : csv(plot));
     file.commit();
-    if (!request.quiet) std::printf("written: %s\n", path.c_str());
+    if (!quiet) std::printf("written: %s\n", path.c_str());
   }
   return success;
 }
