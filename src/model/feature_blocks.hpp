@@ -21,8 +21,9 @@ class FeatureBlocks {
     return rows_[static_cast<size_t>(block) * features_ + static_cast<size_t>(feature)].occurs[lane] > 0;
   }
 
-  // Blocks for prompts with these queries, in ascending order of query and then of prompt; to be filled.
-  void arrange(std::span<const int32_t> queries, int64_t features);
+  // Blocks for prompts with these queries, in ascending order of query and then of prompt; to be filled. For softmax attention, whose
+  // weights add up to 1, rows hold how far a label is from the target: yhat - target is their mean, and loses nothing where it is small.
+  void arrange(std::span<const int32_t> queries, int64_t features, bool softmax);
   // A prompt as lane of a block: how often each feature occurs, and the mean of its labels (of none: any finite number).
   struct Prompt {
     const double *occurs, *mean;  // [features]
@@ -40,7 +41,7 @@ class FeatureBlocks {
   // Losses of a block under attention weights proportional to column [features], by lane. slopes [features] may be null: to them
   // is added what becomes -dL/dq_n, by lane. softmax: self is the query's own weight (0 if masked); else the weights are the mapped
   // scores over the length.
-  Lanes evaluate(int64_t block, const double* column, double self, bool softmax, Lanes* slopes) const;
+  Lanes evaluate(int64_t block, const double* column, double self, Lanes* slopes) const;
 
  private:
   struct Block {
@@ -49,12 +50,13 @@ class FeatureBlocks {
     Lanes weight{}, target{}, length{};
   };
   struct Row {
-    Lanes occurs, mean;  // of one feature
+    Lanes occurs, label;  // of one feature: its mean label, less the target for softmax
   };
   void put(int64_t block, int64_t lane, const Prompt& prompt);
   void pad(int64_t block);
 
   size_t features_ = 0;
+  bool softmax_ = false;
   std::vector<Block> blocks_;
   std::vector<Row> rows_;       // [blocks, features]
   std::vector<int64_t> order_;  // prompts by query

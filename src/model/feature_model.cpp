@@ -29,7 +29,7 @@ class FeaturePrompts final : public CompiledPrompts {
   FeatureBlocks blocks;          // of raw prompts longer than there are features; else the lists below
   std::vector<FeaturePrompt> prompts;
   std::vector<int32_t> feature;
-  std::vector<double> count, mean;  // how often it occurs; its mean label
+  std::vector<double> count, label;  // how often it occurs; its mean label, less the target for softmax
   FeatureCounts drawn;              // what the blocks were made of, where the model drew it
 };
 
@@ -62,7 +62,7 @@ class FeatureModel final : public Model {
     for (int64_t i = 0; i < prompts.count; ++i) query[i] = prompts.row(i).back();
     const auto weight = [&](int64_t i) { return weights.empty() ? 1 / static_cast<double>(prompts.count) : weights[i]; };
     if (!out->averaged && K_ < prompts.length) {
-      out->blocks.arrange(query, K_);
+      out->blocks.arrange(query, K_, map_ == kernels::Map::softmax);
       fill_blocks(*out, team, [&](int64_t i, std::vector<double>& occurs, std::vector<double>& mean) {
         count_features(prompts, i, occurs, mean);
         return FeatureBlocks::Prompt{occurs.data(), mean.data(), weight(i), prompts.values_of(i).back()};
@@ -80,7 +80,7 @@ class FeatureModel final : public Model {
       for (int64_t n = 0; n < K_; ++n) {
         if (occurs[n] == 0) continue;
         out->feature.push_back(static_cast<int32_t>(n));
-        out->count.push_back(occurs[n]), out->mean.push_back(mean[n]);
+        out->count.push_back(occurs[n]), out->label.push_back(map_ == kernels::Map::softmax ? mean[n] - p.target : mean[n]);
       }
       p.last = static_cast<int64_t>(out->feature.size());
       out->prompts.push_back(p);
@@ -103,7 +103,7 @@ class FeatureModel final : public Model {
       if (!task.sample_counts(Split::train, which.seed, which.first + first, count, first, drawn)) able = false;
     });
     if (!able) return Model::draw(task, which, team, prompts, nullptr);
-    out->blocks.arrange(drawn.query, K_);
+    out->blocks.arrange(drawn.query, K_, map_ == kernels::Map::softmax);
     fill_blocks(*out, team, [&](int64_t i, std::vector<double>&, std::vector<double>&) {
       const double* label = &drawn.label[i * K_];
       return FeatureBlocks::Prompt{&drawn.occurs[i * K_], label, 1 / static_cast<double>(which.count), label[drawn.query[i]]};
@@ -269,7 +269,7 @@ class FeatureModel final : public Model {
       const int32_t query = blocks.query(i);
       const double* column = &columns.weight[query * K_];
       const auto more = columns.wide[query] ? evaluate_wide(blocks, i, slopes ? of_query.data() : nullptr)
-                                            : blocks.evaluate(i, column, softmax && !law_.masked ? column[query] : 0.0, softmax,
+                                            : blocks.evaluate(i, column, softmax && !law_.masked ? column[query] : 0.0,
                                                               slopes ? of_query.data() : nullptr);
       for (size_t l = 0; l < more.size(); ++l) loss[l] += more[l];
       if (!slopes || (i + 1 < last && blocks.query(i + 1) == query)) continue;
@@ -290,7 +290,7 @@ class FeatureModel final : public Model {
     for (size_t l = 0; l < loss.size(); ++l) {
       std::vector<FeatureBlocks::Lanes> of_lanes(slopes ? static_cast<size_t>(K_) : 0);
       weights_of_prompt(query, [&](int64_t n) { return blocks.occurs(block, l, n) || (!law_.masked && n == query); }, column.data());
-      loss[l] = blocks.evaluate(block, column.data(), law_.masked ? 0.0 : column[query], true, slopes ? of_lanes.data() : nullptr)[l];
+      loss[l] = blocks.evaluate(block, column.data(), law_.masked ? 0.0 : column[query], slopes ? of_lanes.data() : nullptr)[l];
       for (int64_t n = 0; slopes && n < K_; ++n) slopes[n][l] += of_lanes[n][l];
     }
     return loss;
@@ -332,17 +332,19 @@ class FeatureModel final : public Model {
 
   double raw(const FeaturePrompts& all, const FeaturePrompt& p, const Columns& columns, std::vector<double>& b, double* slopes) const {
     const double self = attend(all, p, columns, b);
-    double yhat = 0;
-    for (int64_t i = p.first; i < p.last; ++i) yhat += b[i - p.first] * all.mean[i];
-    const double delta = yhat - p.target;
-    if (slopes && map_ == kernels::Map::softmax) {
+    // yhat - target: of softmax by what labels lack to the target, the query's own label being 0.
+    const bool softmax = map_ == kernels::Map::softmax;
+    double delta = 0;
+    for (int64_t i = p.first; i < p.last; ++i) delta += b[i - p.first] * all.label[i];
+    delta -= softmax ? self * p.target : p.target;
+    if (slopes && softmax) {
       for (int64_t i = p.first; i < p.last; ++i)
-        slopes[all.feature[i]] += p.weight * delta * b[i - p.first] * (all.mean[i] - yhat);
-      slopes[p.query] -= p.weight * delta * self * yhat;
+        slopes[all.feature[i]] += p.weight * delta * b[i - p.first] * (all.label[i] - delta);
+      slopes[p.query] -= p.weight * delta * self * (p.target + delta);
     } else if (slopes) {
       const double length = length_of(all, p);
       for (int64_t i = p.first; i < p.last; ++i)
-        slopes[all.feature[i]] += p.weight * delta * slope_of(all, p, i, length) * all.mean[i];
+        slopes[all.feature[i]] += p.weight * delta * slope_of(all, p, i, length) * all.label[i];
     }
     return p.weight * 0.5 * delta * delta;
   }

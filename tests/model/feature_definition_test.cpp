@@ -21,8 +21,8 @@ struct Exact {
   std::vector<Real> gradient;
 };
 
-// e is a - unit_query in feature coordinates; its query's entry by the weight elsewhere, so that nothing cancels where softmax has
-// converged.
+// e is a - unit_query in feature coordinates; its query's entry by the weight elsewhere, and yhat - y_query by differences of labels, so
+// that nothing cancels where softmax has converged.
 Exact literal(const FeatureLaw& law, const std::string& map, const std::vector<double>& Q, const Prompts& prompts, std::span<const double> weights, bool averaged) {
   const int K = static_cast<int>(law.features), d = static_cast<int>(law.dimension), N = static_cast<int>(prompts.length) - 1;
   Exact out{0, std::vector<Real>(Q.size(), 0)};
@@ -56,8 +56,8 @@ Exact literal(const FeatureLaw& law, const std::string& map, const std::vector<d
       for (int j = 0; j < N; ++j) g[j] = moment[x[j]];
     } else {
       const auto y = prompts.values_of(i);
-      Real delta = -y.back();
-      for (int j = 0; j < N; ++j) delta += a[j] * y[j];
+      Real delta = map == "softmax" ? (keys > N ? -a[N] * y.back() : 0) : Real(-y.back());
+      for (int j = 0; j < N; ++j) delta += a[j] * (map == "softmax" ? Real(y[j]) - Real(y.back()) : Real(y[j]));
       out.loss += weight * delta * delta / 2;
       for (int j = 0; j < N; ++j) g[j] = delta * y[j];
     }
@@ -149,29 +149,36 @@ TEST(Features, ReluSlopesAtZeroAreLinearOnes) {
     }
 }
 
-// Where a_query is 1 within rounding the averaged loss and its slope keep all their digits.
+// Where a_query is 1 within rounding losses and their slopes keep all their digits: in lists and in blocks, on raw labels and averaged.
 TEST(Features, NothingCancelsAtTheEnd) {
-  Problem p = problem("features=5 prompt_length=24", "softmax", 0);
-  for (const double A : {10.0, 25.0, 60.0, 150.0}) {
-    std::vector<double> Q(25, -A / 4);
-    for (int k = 0; k < 5; ++k) Q[6 * k] = A;
-    p.model->set_parameters(Q);
-    Prompts with;  // the prompts that hold their query
-    for (int64_t i = 0; i < p.prompts.count; ++i) {
-      const auto row = p.prompts.row(i);
-      if (std::find(row.begin(), row.end() - 1, row.back()) == row.end() - 1) continue;
-      with.tokens.insert(with.tokens.end(), row.begin(), row.end());
-      ++with.count;
-    }
-    with.length = p.prompts.length, with.label.resize(with.count), with.answer.resize(with.count);
-    const Exact want = literal(*p.task->features(), "softmax", Q, with, {}, true);
-    std::vector<double> gradient(25);
-    const Team team(1);
-    const Loss got = p.model->loss_and_gradient(*p.model->compile(with, {}, team), team, gradient.data(), false);
-    EXPECT_LT(got.loss, std::exp(-2 * A)) << A;
-    EXPECT_NEAR(got.loss / static_cast<double>(want.loss), 1, 1e-12) << A;
-    for (int k = 0; k < 5; ++k) EXPECT_NEAR(gradient[6 * k] / static_cast<double>(want.gradient[6 * k]), 1, 1e-12) << A << " query " << k;
-  }
+  for (const char* size : {"features=5 prompt_length=4", "features=5 prompt_length=24"})
+    for (const bool averaged : {false, true})
+      for (const double A : {10.0, 25.0, 60.0, 150.0}) {
+        const std::string where = std::string(size) + (averaged ? " averaged" : " raw") + " A = " + std::to_string(A);
+        Problem p = problem(size, "softmax", 0);
+        std::vector<double> Q(25, -A / 4);
+        for (int k = 0; k < 5; ++k) Q[6 * k] = A;
+        p.model->set_parameters(Q);
+        Prompts with;  // the prompts that hold their query
+        for (int64_t i = 0; i < p.prompts.count; ++i) {
+          const auto row = p.prompts.row(i);
+          if (std::find(row.begin(), row.end() - 1, row.back()) == row.end() - 1) continue;
+          with.tokens.insert(with.tokens.end(), row.begin(), row.end());
+          const auto y = p.prompts.values_of(i);
+          if (!averaged) with.values.insert(with.values.end(), y.begin(), y.end());
+          ++with.count;
+        }
+        with.length = p.prompts.length;
+        with.label.resize(with.count), with.answer.resize(with.count);
+        const Exact want = literal(*p.task->features(), "softmax", Q, with, {}, averaged);
+        std::vector<double> gradient(25);
+        const Team team(1);
+        const Loss got = p.model->loss_and_gradient(*p.model->compile(with, {}, team), team, gradient.data(), false);
+        EXPECT_LT(got.loss, 100 * std::exp(-2 * A)) << where;
+        EXPECT_NEAR(got.loss / static_cast<double>(want.loss), 1, 1e-12) << where;
+        for (int k = 0; k < 5; ++k)
+          EXPECT_NEAR(gradient[6 * k] / static_cast<double>(want.gradient[6 * k]), 1, 1e-12) << where << " query " << k;
+      }
 }
 
 // The mean of raw gradients over functions is the averaged gradient, for every class of functions: z-scores over batches.
