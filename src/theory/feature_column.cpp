@@ -11,11 +11,15 @@
 namespace lamina {
 namespace {
 
-constexpr double step = 0.2, left = -13.0, log_right = 3.8066624897703196;  // ln 45
+constexpr double step = 0.2, begin = -2.4, left = -13.423176380641601;  // left: begin - e^{-begin}
+constexpr double log_right = 3.8066624897703196;                         // ln 45
 constexpr int64_t piece_nodes = 1000;  // in a piece, s grows by e^{200}: s^3 w^3 stays within the range of double
 
-// Rows of memory_: sums over groups at each node, then factors.
-enum Row : int { phi, missing, log_phi, power, R, R1, T, D1, Y1, D2, to_zero, to_zero1, squares, F0, F1, F2, F3, c1, c2, c3, rows };
+// Rows of memory_: sums over groups at each node, then factors. From phi to to_zero1 they are linear in e^{-s w}, from squares to
+// Y1 in its square, unless D is given.
+enum Row : int { phi, R, R1, D1, D2, to_zero, to_zero1, squares, Y1, T, missing, log_phi, power, F0, F1, F2, F3, rows };
+// What the slopes and the attention of a feature are sums of, each times its own factor: columns of node_.
+enum Part : int { constant, by_w, by_zero, by_zero_w, attention_1, attention_w, attention_w2, of_square, parts };
 
 // sum of term(j), j = 0..n-1, in four interleaved chains.
 template <class Term>
@@ -60,12 +64,13 @@ void ColumnIntegral::evaluate(const FeatureColumn& column, std::span<const doubl
   const auto count = static_cast<int64_t>(sorted_.size());
   for (int64_t from = 0, to = 1; from < count; from = to++) {
     while (to < count && sorted_[to - 1] - sorted_[to] < log_right - first) ++to;
-    const double top = sorted_[from], width = log_right - (sorted_[to - 1] - top) - left + (to < count ? log_length : 0.0);
-    auto nodes = static_cast<int64_t>(width / step) + 2;
-    for (double shift = -top; nodes > 0; shift += piece_nodes * step, nodes -= piece_nodes) {
+    const double top = sorted_[from], width = log_right - (sorted_[to - 1] - top) - begin + (to < count ? log_length : 0.0);
+    const auto nodes = static_cast<int64_t>(width / step) + 2;
+    for (int64_t node = 0; node < nodes; node += piece_nodes) {
+      const double shift = step * static_cast<double>(node) - top;
       for (int64_t n = 0; n < groups; ++n) weight_[n] = std::min(relative_[n] + shift, dead);
       table_->exp(groups, weight_.data(), weight_.data());
-      make_nodes(column.length, std::min(nodes, piece_nodes));
+      make_nodes(column.length, node == 0, std::min(nodes - node, piece_nodes));
       make_moments(column);
       integrate(column, with_attention, out);
     }
@@ -93,7 +98,7 @@ void ColumnIntegral::limit(const FeatureColumn& column, ColumnValue& out) {
   }
   double T = 0;
   for (int64_t n = 1; n < groups; ++n) {
-    double y = (column.own[n] - column.between[n * groups + n]) * a[n];
+    double y = 0;
     for (int64_t m = 1; m < groups; ++m) y += column.multiplicity[m] * column.between[n * groups + m] * a[m];
     out.descent[n] = y;
     T += column.multiplicity[n] * a[n] * y;
@@ -103,43 +108,80 @@ void ColumnIntegral::limit(const FeatureColumn& column, ColumnValue& out) {
   for (int64_t n = 1; n < groups; ++n) out.descent[n] = a[n] * (T - out.descent[n] * (R + a[0]));
 }
 
-void ColumnIntegral::make_nodes(int64_t length, int64_t count) {
+// s and h s^3 / 2 dx/dt; in the first piece of a run x = t - e^{-t}, in the others t less what the unit took.
+void ColumnIntegral::make_nodes(int64_t length, bool first, int64_t count) {
   nodes_ = count;
-  if (grid_length_ == length && static_cast<int64_t>(s_.size()) >= nodes_) return;
-  grid_length_ = length;
-  s_.resize(static_cast<size_t>(nodes_));
-  const double first = left - kernels::log(static_cast<double>(length));
-  for (int64_t j = 0; j < nodes_; ++j) s_[j] = first + step * static_cast<double>(j);
+  if (grid_length_ == length && grid_first_ == first && static_cast<int64_t>(s_.size()) >= nodes_) return;
+  grid_length_ = length, grid_first_ = first;
+  s_.resize(static_cast<size_t>(nodes_)), volume_.resize(s_.size());
+  const double log_length = kernels::log(static_cast<double>(length));
+  for (int64_t j = 0; j < nodes_; ++j) volume_[j] = -(begin + step * static_cast<double>(j));
+  table_->exp(nodes_, volume_.data(), s_.data());
+  for (int64_t j = 0; j < nodes_; ++j) {
+    const double steep = first ? s_[j] : 0.0;
+    s_[j] = -volume_[j] - steep - log_length, volume_[j] = 0.5 * step * (1 + steep);
+  }
   table_->exp(nodes_, s_.data(), s_.data());
+  for (int64_t j = 0; j < nodes_; ++j) volume_[j] *= s_[j] * s_[j] * s_[j];
 }
 
-// phi, u and the factors f_r h s^3 / 2 at each node.
+// e^{-s w} at each node, its sums over groups, and the factors f_r h s^3 / 2 dx/dt.
 void ColumnIntegral::make_moments(const FeatureColumn& column) {
   const int64_t groups = column.groups(), J = nodes_, size = groups * J;
-  x_.resize(static_cast<size_t>(size)), z_.resize(static_cast<size_t>(size)), u_.resize(static_cast<size_t>(size));
+  const bool linear = column.own.empty();
+  z_.resize(static_cast<size_t>(size));
+  if (linear) square_.resize(static_cast<size_t>(size));
   memory_.assign(static_cast<size_t>(rows * J), 0.0);
   double* const at = memory_.data();
-  // e^{-s w} and e^{-s w} - 1, the one from the other: up to s w = 1/2 by expm1, beyond by exp.
-  for (int64_t n = 0; n < groups; ++n) {
-    const auto small = static_cast<int64_t>(std::lower_bound(s_.begin(), s_.begin() + J, 0.5 / weight_[n]) - s_.begin());
-    double *x = &x_[n * J], *z = &z_[n * J];
-    for (int64_t j = 0; j < J; ++j) x[j] = -s_[j] * weight_[n];
-    table_->exp(J - small, x + small, z + small);
-    table_->expm1(small, x, x);
-    for (int64_t j = 0; j < small; ++j) z[j] = 1 + x[j];
-    for (int64_t j = small; j < J; ++j) x[j] = z[j] - 1;
+  // By few rows, which stay in the nearest cache.
+  for (int64_t first = 0; first < groups; first += 8) {
+    const int64_t last = std::min(first + 8, groups);
+    for (int64_t n = first; n < last; ++n)
+      for (int64_t j = 0; j < J; ++j) z_[n * J + j] = -s_[j] * weight_[n];
+    table_->exp((last - first) * J, &z_[first * J], &z_[first * J]);
+    for (int64_t i = first * J; linear && i < last * J; ++i) square_[i] = z_[i] * z_[i];
   }
+  // phi - 1 = sum p (e^{-s w} - 1): of the features whose s w is above 1/2 as it stands, of the others, which at each node are those that
+  // end there or later, by the moments of their s w (15 terms: 0.5^16 / 16! = 7e-19).
+  constexpr int terms = 15;
+  ends_.assign(static_cast<size_t>(J * terms), 0.0);  // [node, term]: sums over the features that end there
+  double* const lost = at + missing * J;
   for (int64_t n = 0; n < groups; ++n) {
-    const double mass = column.multiplicity[n] * column.probability[n], scale = column.probability[n] * weight_[n];
-    const double *z = &z_[n * J], *missed = &x_[n * J];
-    double *u = &u_[n * J], *whole = at + phi * J, *part = at + missing * J;
-    for (int64_t j = 0; j < J; ++j) {
-      whole[j] += mass * z[j], part[j] += mass * missed[j];
-      u[j] = scale * z[j];
-    }
+    const double mass = column.multiplicity[n] * column.probability[n];
+    const int64_t end = std::lower_bound(s_.begin(), s_.begin() + J, 0.5 / weight_[n]) - s_.begin();
+    const double* z = &z_[n * J];
+    for (int64_t j = end; j < J; ++j) lost[j] += mass * (z[j] - 1);
+    if (end == 0) continue;
+    double power = mass, *to = &ends_[(end - 1) * terms];
+    for (int r = 0; r < terms; ++r) to[r] += power *= -weight_[n] * s_[end - 1];
   }
+  double sums[terms] = {}, one_by_factorial[terms];
+  for (int r = 0; r < terms; ++r) one_by_factorial[r] = (r ? one_by_factorial[r - 1] : 1) / (r + 1);
+  for (int64_t j = J; j-- > 0;) {
+    const double step_back = j + 1 < J ? s_[j] / s_[j + 1] : 1;
+    double power = 1, series = 0;
+    for (int r = 0; r < terms; ++r) sums[r] = sums[r] * (power *= step_back) + ends_[j * terms + r];
+    for (int r = terms; r-- > 0;) series += sums[r] * one_by_factorial[r];
+    lost[j] += series;
+  }
+
+  // Sums over features other than the query (phi: over all): R = sum u, R1 = sum u w, D1 = sum D_nn u w, D2 = sum D_nn u w^2, and with
+  // the vector D_0 towards the value 0 of an unmasked query: sum D_0 u, sum D_0 u w; S2 = sum u^2, Y1 = sum u^2 w.
+  const auto factor = [&](int row, int64_t n) -> double& { return factor_[static_cast<size_t>(row * groups + n)]; };
+  factor_.assign(static_cast<size_t>(T * groups), 0.0);
+  for (int64_t n = 0; n < groups; ++n) {
+    const double m = column.multiplicity[n], w = weight_[n], scale = column.probability[n] * w;
+    factor(phi, n) = m * column.probability[n];
+    if (n == 0) continue;
+    const double own = linear ? 2 : column.own[n], zero = linear ? 1 : column.masked ? 0 : column.to_nothing[n], mu = m * scale;
+    factor(R, n) = mu, factor(R1, n) = mu * w, factor(D1, n) = own * mu * w, factor(D2, n) = own * mu * w * w;
+    factor(to_zero, n) = zero * mu, factor(to_zero1, n) = zero * mu * w;
+    factor(squares, n) = mu * scale, factor(Y1, n) = mu * scale * w;
+  }
+  table_->gemm(column.masked ? to_zero : squares, J, groups, factor_.data(), groups, 1, z_.data(), J, at, J, false);
+
   // log phi, from 1 - phi while that is small.
-  double *lost = at + missing * J, *whole = at + phi * J, *logarithm = at + log_phi * J, *rest = at + power * J;
+  double *whole = at + phi * J, *logarithm = at + log_phi * J, *rest = at + power * J;
   table_->log1p(J, lost, logarithm);
   table_->log(J, whole, rest);
   const double N = static_cast<double>(column.length), exponent = std::max(N - 3, 0.0);
@@ -151,40 +193,62 @@ void ColumnIntegral::make_moments(const FeatureColumn& column) {
   table_->exp(J, rest, rest);
   const double *own = &z_[0];
   for (int64_t j = 0; j < J; ++j) {
-    const double w = step * 0.5 * s_[j] * s_[j] * s_[j] * rest[j] * (column.masked ? 1.0 : own[j]), f = whole[j];
+    const double w = volume_[j] * rest[j] * (column.masked ? 1.0 : own[j]), f = whole[j];
     const double f1 = N < 2 ? w : N < 3 ? w * f : w * f * f, f2 = N < 3 ? w : w * f;
     at[F3 * J + j] = N * (N - 1) * (N - 2) * w;
     at[F2 * J + j] = N * (N - 1) * f2;
     at[F1 * J + j] = N * f1;
     at[F0 * J + j] = f1 * f;
   }
+
+  // T = u.D u and Y1 = sum u w (D u).
+  if (!linear) return add_pairs(column);
+  table_->gemm(2, J, groups, &factor(squares, 0), groups, 1, square_.data(), J, at + squares * J, J, false);
+  const double *r = at + R * J, *r1 = at + R1 * J, *s2 = at + squares * J;
+  for (int64_t j = 0; j < J; ++j) at[T * J + j] = s2[j] + r[j] * r[j], at[Y1 * J + j] += r[j] * r1[j];  // D = 1 + [m = n]
 }
 
-// Sums over features other than the query: R = sum u, R1 = sum u w, T = u.D u, D1 = sum D_nn u w, Y1 = sum u w (D u),
-// D2 = sum D_nn u w^2, and with the vector D_0 towards the value 0 of an unmasked query: sum D_0 u, sum D_0 u w.
+// D u into du_, T and Y1; and sum_j f_2 e^{-s w_n} (D (u w))_n, by the matrix sum_j f_2 e^{-s (w_m + w_n)}, of which one half is the
+// other's mirror: three halves of a product of groups^2 nodes in all.
 void ColumnIntegral::add_pairs(const FeatureColumn& column) {
-  const int64_t groups = column.groups(), J = nodes_, size = groups * J;
-  coupling_.assign(static_cast<size_t>(groups * groups), 0.0);
-  for (int64_t n = 1; n < groups; ++n)
-    for (int64_t m = 1; m < groups; ++m)
-      coupling_[n * groups + m] = column.multiplicity[m] * column.between[n * groups + m] +
-                                  (n == m ? column.own[n] - column.between[n * groups + n] : 0.0);
-  for (auto* array : {&du_, &duw_, &uw_}) array->resize(static_cast<size_t>(size));
-  for (int64_t n = 0; n < groups; ++n)
-    for (int64_t j = 0; j < J; ++j) uw_[n * J + j] = u_[n * J + j] * weight_[n];
-  table_->gemm(groups, J, groups, coupling_.data(), groups, 1, u_.data(), J, du_.data(), J, false);
-  table_->gemm(groups, J, groups, coupling_.data(), groups, 1, uw_.data(), J, duw_.data(), J, false);
+  const int64_t groups = column.groups(), J = nodes_, block = 40, few = 8;
+  gram_.resize(static_cast<size_t>(groups * groups));
+  du_.resize(static_cast<size_t>(groups * J)), across_.resize(du_.size()), scaled_.resize(across_.size());
+  crossed_.assign(static_cast<size_t>(groups), 0.0), pull_.resize(crossed_.size());
+  const double* const mu = &factor_[R * groups];
+  for (int64_t n = 0; n < groups; ++n) {
+    const double* z = &z_[n * J];
+    double* u = &scaled_[n * J];
+    for (int64_t j = 0; j < J; ++j) u[j] = mu[n] * z[j];
+    pull_[n] = mu[n] * weight_[n];
+  }
+  table_->gemm(groups, J, groups, column.between.data(), groups, 1, scaled_.data(), J, du_.data(), J, false);
   double* const at = memory_.data();
+  const double* f2 = at + F2 * J;
+  double *t = at + T * J, *y1 = at + Y1 * J;
+  for (int64_t n = 0; n < groups; ++n) {
+    const double w = weight_[n];
+    const double *z = &z_[n * J], *du = &du_[n * J];
+    double* scaled = &scaled_[n * J];
+    for (int64_t j = 0; j < J; ++j) scaled[j] *= du[j];
+    for (int64_t j = 0; j < J; ++j) t[j] += scaled[j], y1[j] += w * scaled[j];
+    for (int64_t j = 0; j < J; ++j) scaled[j] = f2[j] * z[j];
+  }
+  for (int64_t first = 0; first < groups; first += few)
+    for (int64_t j = 0; j < J; ++j)
+      for (int64_t n = first; n < std::min(first + few, groups); ++n) across_[j * groups + n] = z_[n * J + j];
+  for (int64_t n = 0; n < groups; n += block) {
+    const int64_t last = std::min(n + block, groups);
+    table_->gemm(last - n, last, J, &scaled_[n * J], J, 1, across_.data(), groups, &gram_[n * groups], groups, false);
+  }
+  const double* const pull = pull_.data();
+  double* const crossed = crossed_.data();
   for (int64_t n = 1; n < groups; ++n) {
-    const double m = column.multiplicity[n], own = column.own[n], w = weight_[n], zero = column.masked ? 0.0 : column.to_nothing[n];
-    const double *u = &u_[n * J], *du = &du_[n * J];
-    for (int64_t j = 0; j < J; ++j) {
-      const double mu = m * u[j];
-      at[R * J + j] += mu, at[R1 * J + j] += mu * w;
-      at[T * J + j] += mu * du[j], at[Y1 * J + j] += mu * w * du[j];
-      at[D1 * J + j] += own * mu * w, at[D2 * J + j] += own * mu * w * w;
-      at[to_zero * J + j] += zero * mu, at[to_zero1 * J + j] += zero * mu * w;
-    }
+    const double* D = &column.between[static_cast<size_t>(n * groups)];
+    double* G = &gram_[n * groups];
+    for (int64_t m = 0; m < n; ++m) G[m] *= D[m];
+    for (int64_t m = 0; m < n; ++m) crossed[m] += G[m] * pull[n];
+    crossed[n] += sum(n, [&](int64_t m) { return G[m] * pull[m]; }) + D[n] * G[n] * pull[n];
   }
 }
 
@@ -193,28 +257,12 @@ void ColumnIntegral::integrate(const FeatureColumn& column, bool with_attention,
   const bool linear = column.own.empty();
   double* const at = memory_.data();
   const auto row = [&](Row r) { return at + r * J; };
-  if (linear) {
-    double *r = row(R), *r1 = row(R1), *s2 = row(squares), *y1 = row(Y1), *d2 = row(D2);
-    for (int64_t n = 1; n < groups; ++n) {
-      const double m = column.multiplicity[n], w = weight_[n];
-      const double* u = &u_[n * J];
-      for (int64_t j = 0; j < J; ++j) {
-        const double mu = m * u[j], muw = mu * w;
-        r[j] += mu, r1[j] += muw, s2[j] += mu * u[j];
-        y1[j] += muw * u[j], d2[j] += muw * w;
-      }
-    }
-    for (int64_t j = 0; j < J; ++j) {  // D = 1 + [m = n]
-      row(T)[j] = s2[j] + r[j] * r[j], row(D1)[j] = 2 * r1[j];
-      y1[j] += r[j] * r1[j], d2[j] *= 2;
-      row(to_zero)[j] = r[j], row(to_zero1)[j] = r1[j];
-    }
-  } else {
-    add_pairs(column);
-  }
   const double *r = row(R), *r1 = row(R1), *t = row(T), *d1 = row(D1), *y1 = row(Y1), *d2 = row(D2), *o = row(to_zero), *o1 = row(to_zero1);
-  const double *f0 = row(F0), *f1 = row(F1), *f2 = row(F2), *f3 = row(F3), *uk = &u_[0];
-  const double wk = weight_[0], own = column.masked ? 0.0 : wk, nothing = linear ? 1.0 : column.value;
+  const double *f0 = row(F0), *f1 = row(F1), *f2 = row(F2), *f3 = row(F3), *s2 = row(squares);
+  const double wk = weight_[0], scale_k = column.probability[0] * wk, own = column.masked ? 0.0 : wk, nothing = linear ? 1.0 : column.value;
+  query_.resize(static_cast<size_t>(J));
+  for (int64_t j = 0; j < J; ++j) query_[j] = scale_k * z_[j];
+  const double* uk = query_.data();
 
   // 1. the loss, and the slope at the query's own logit
   out.loss += 0.5 * sum(J, [&](int64_t j) {
@@ -232,42 +280,37 @@ void ColumnIntegral::integrate(const FeatureColumn& column, bool with_attention,
     });
   }
 
-  // 2. the slopes at the other logits
-  if (linear) {
-    double *a = row(c1), *b = row(c2), *c = row(c3);
-    const double* s2 = row(squares);
-    for (int64_t j = 0; j < J; ++j) {
-      a[j] = f3[j] * (s2[j] - uk[j] * r[j]) + f2[j] * (r1[j] - own * uk[j]);
-      b[j] = -f3[j] * (r[j] + uk[j]) - own * f2[j];
-      c[j] = -f2[j] * (r[j] + 2 * uk[j]) - own * f1[j];
+  // 2. the slopes at the other logits, and attention: sums over nodes, of all features at once
+  node_.resize(static_cast<size_t>(parts * J)), sums_.resize(static_cast<size_t>(parts * groups));
+  for (int64_t j = 0; j < J; ++j) {
+    double* const part = &node_[j * parts];
+    const double v = uk[j] + r[j];
+    if (linear) {
+      part[constant] = f3[j] * (s2[j] - uk[j] * r[j]) + f2[j] * (r1[j] - own * uk[j]);
+      part[by_w] = -f2[j] * (r[j] + 2 * uk[j]) - own * f1[j];
+      part[of_square] = -f3[j] * v - own * f2[j];
+    } else {
+      part[constant] = f3[j] * t[j] + f2[j] * (d1[j] + own * 2 * o[j]) + own * own * nothing * f1[j];
+      part[by_w] = -f2[j] * v - own * f1[j];
+      part[by_zero] = -own * (f2[j] * v + own * f1[j]), part[by_zero_w] = own * f1[j];
     }
-    for (int64_t n = 1; n < groups; ++n) {
-      const double* u = &u_[n * J];
-      const double w = weight_[n];
-      out.descent[n] += sum(J, [&](int64_t j) { return u[j] * (a[j] + b[j] * u[j] + w * c[j]); });
-    }
-  } else {
-    for (int64_t n = 1; n < groups; ++n) {
-      const double *u = &u_[n * J], *du = &du_[n * J], *duw = &duw_[n * J];
-      const double w = weight_[n], dn = column.own[n], zero = column.masked ? 0.0 : column.to_nothing[n];
-      out.descent[n] += sum(J, [&](int64_t j) {
-        const double v = uk[j] + r[j];
-        const double with_self = f2[j] * (2 * o[j] - du[j] - zero * v) + f1[j] * (w * (zero - dn) + own * (nothing - zero));
-        return u[j] * (f3[j] * (t[j] - du[j] * v) + f2[j] * (d1[j] + w * du[j] - dn * w * v - duw[j]) + own * with_self);
-      });
-    }
+    part[attention_1] = f3[j] * v * v + f2[j] * (uk[j] * wk + r1[j] + own * 2 * v) + own * own * f1[j];
+    part[attention_w] = 2 * (f2[j] * v + own * f1[j]), part[attention_w2] = f1[j];
   }
-
-  // 3. attention
-  if (!with_attention) return;
+  table_->gemm(groups, with_attention ? of_square : attention_1, J, z_.data(), J, 1, node_.data(), parts, sums_.data(), parts, false);
+  if (linear) table_->gemm(groups, 1, J, square_.data(), J, 1, &node_[of_square], parts, &sums_[of_square], parts, false);
   for (int64_t n = 0; n < groups; ++n) {
-    const double* u = &u_[n * J];
-    const double w = weight_[n];
-    out.attention[n] += sum(J, [&](int64_t j) {
-      const double v = uk[j] + r[j], v1 = uk[j] * wk + r1[j];
-      const double alone = f3[j] * v * v + f2[j] * (2 * w * v + v1) + f1[j] * w * w;
-      return u[j] * (alone + own * (2 * (f2[j] * v + f1[j] * w) + own * f1[j]));
-    });
+    const double *part = &sums_[n * parts], w = weight_[n], scale = column.probability[n] * w;
+    if (with_attention) out.attention[n] += scale * (part[attention_1] + w * (part[attention_w] + w * part[attention_w2]));
+    if (n == 0) continue;
+    if (linear) {
+      out.descent[n] += scale * (part[constant] + w * part[by_w] + scale * part[of_square]);
+      continue;
+    }
+    const double *z = &z_[n * J], *du = &du_[n * J], zero = column.masked ? 0.0 : column.to_nothing[n];
+    const double pairs = sum(J, [&](int64_t j) { return z[j] * du[j] * (f2[j] * (w - own) - f3[j] * (uk[j] + r[j])); });
+    const double alone = part[constant] + w * column.own[n] * part[by_w] + zero * (part[by_zero] + w * part[by_zero_w]);
+    out.descent[n] += scale * (alone + (pairs - crossed_[n]));
   }
 }
 

@@ -12,12 +12,14 @@
 // Two consequences. Nothing of L cancels, however small it is. And the column sum of the slopes, which is 0, is 0 node by node of
 // the quadrature: the invariant of descent does not wait for the integral to be exact.
 //
-// Quadrature: s = e^x, trapezoidal rule with step h = 0.2. For one prompt the integrand is e^{3x} e^{-Z e^x} Z^3 / 2 times the product
-// of a's, positive. With m the least and M the largest weight that occurs in it, max(M, N m) <= Z <= N M: it is negligible outside
-// [ln(e^{-13} / (N M)), ln(45 / max(M, N m))]. The parts cut off are below (e^{-13})^3 / 6 = 2e-18 and e^{-45} (1 + 45 + 45^2/2) =
-// 4e-17 of the whole; by Poisson summation the rule's error is at most sum over j != 0 of |Gamma(3 + 2 pi i j / h)| / 2 = 5e-18 of
-// it. So each moment is right to 4e-17, whatever the law: rounding is all that is left.
-// M is one of the w_n, so the nodes are the union of the intervals [ln(e^{-13} / (N w_n)), ln(45 / w_n)]: runs, between which no
+// Quadrature: s = e^x / (N M), x = t - e^{-t}, trapezoidal rule in t with step h = 0.2 from t = -2.4 on. For one prompt the integrand is
+// e^{3x} e^{-Z s} (Z / (N M))^3 / 2 dx times the product of a's, positive. With m the least and M the largest weight that occurs in it,
+// max(M, N m) <= Z <= N M: it is negligible beyond s = 45 / max(M, N m), where e^{-45} (1 + 45 + 45^2/2) = 4e-17 of the whole is
+// left, and before t = -2.4, s = e^{-13.4} / (N M), where less than 1e-18 is. The map falls towards s = 0 as fast as an exponential
+// of an exponential (the double exponential formula of Takahasi and Mori), and rises as e^t, where by Poisson summation the
+// rule's error is sum over j != 0 of |Gamma(3 + 2 pi i j / h)| / 2 = 5e-18; between, the sum of the rule over e^{-Z s} is within
+// 4e-17 of its integral for every Z (a test has it in long double). So each moment is right to 1e-16, whatever the law.
+// M is one of the w_n, so the nodes are the union of the intervals [ln(e^{-13.4} / (N w_n)), ln(45 / w_n)]: runs, between which no
 // prompt has anything, and of which the last ends at ln(45 / (N min w)). Each run has the largest weight that lives in it as its unit,
 // and a long one goes in pieces whose units are e^{-200} of each other, because e^{3x} ends near x = 236: s^3 times three w's does not
 // depend on the unit. A weight so large for a run that e^{-s w} = 0 at all its nodes may be any that is. So logits may spread at will.
@@ -36,8 +38,8 @@ struct FeatureColumn {
   bool masked = true;                // whether the query is no key; else it is one, with value 0 (Z gains e^{q_query})
   std::vector<double> probability;   // of one member
   std::vector<double> multiplicity;  // [groups]
-  // D between distinct members of two groups [groups, groups], and of a member with itself [groups]; both empty for f linear with
-  // orthonormal weights, where they are 1 and 2. Row and column 0 are 0.
+  // D, its mean over the members of two groups [groups, groups], and of a member with itself [groups]; both empty for f linear with
+  // orthonormal weights, where D of distinct members is 1, and of a member with itself 2. Row and column 0 are 0.
   std::vector<double> between, own;
   double value = 1;                  // E f(v_query)^2, read if not masked
   std::vector<double> to_nothing;    // E (f(v_n) - f(v_query)) (0 - f(v_query)), read if not masked and `own` is given
@@ -60,19 +62,27 @@ class ColumnIntegral {
 
  private:
   void limit(const FeatureColumn& column, ColumnValue& out);
-  void make_nodes(int64_t length, int64_t count);
+  void make_nodes(int64_t length, bool first, int64_t count);
   void make_moments(const FeatureColumn& column);
   void add_pairs(const FeatureColumn& column);
   void integrate(const FeatureColumn& column, bool with_attention, ColumnValue& out);
 
   const kernels::Table<double>* table_;
   int64_t grid_length_ = 0, nodes_ = 0;
+  bool grid_first_ = false;
   std::vector<double> relative_, sorted_;  // logits minus the largest [groups]; descending, or the largest and the least
   std::vector<double> weight_;             // w [groups], in the unit of the piece
-  std::vector<double> s_;                  // nodes, for grid_length_
-  std::vector<double> x_, z_, u_;          // [groups, nodes]: e^{-s w} - 1, e^{-s w}, u
+  std::vector<double> s_, volume_;         // nodes and h s^3 / 2 dx/dt, for grid_length_ and grid_first_
+  std::vector<double> z_, square_;         // [groups, nodes]: e^{-s w}; its square, where no D is given
+  std::vector<double> ends_;               // [nodes, terms]: moments of the s w that are at most 1/2 until there
+  std::vector<double> factor_;             // [rows, groups]: of e^{-s w} in the sums over groups
   std::vector<double> memory_;             // [rows, nodes]: sums over groups, factors f_r with the quadrature weight
-  std::vector<double> coupling_, du_, duw_, uw_;  // D as a matrix [groups, groups]; D u, D (u w), u w
+  std::vector<double> query_;              // u of the query [nodes]
+  std::vector<double> node_, sums_;        // [nodes, parts], [groups, parts]: factors of e^{-s w}, and their sums over nodes
+  std::vector<double> gram_;               // sum_j f_2 e^{-s (w_m + w_n)}, times D [groups, groups]
+  std::vector<double> du_;                 // D u [groups, nodes]
+  std::vector<double> scaled_, across_;    // u, then f_2 e^{-s w} [groups, nodes]; e^{-s w} [nodes, groups]
+  std::vector<double> pull_, crossed_;     // factors of e^{-s w} in u w; sum_j f_2 e^{-s w_n} (D (u w))_n [groups]
 };
 
 }  // namespace lamina

@@ -60,6 +60,8 @@ Grouped grouped(const FeatureLaw& law, int64_t query, bool absent) {
     column.to_nothing[m] = moment(law, query, query) - moment(law, all.member[m], query);
     for (size_t n = 1; n < groups; ++n)
       column.between[m * groups + n] = distance(law, query, all.member[m], m == n ? second[n] : all.member[n]);
+    double& within = column.between[m * groups + m];  // a member meets itself too
+    within += (column.own[m] - within) / column.multiplicity[m];
   }
   return all;
 }

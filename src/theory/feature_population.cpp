@@ -89,6 +89,8 @@ void FeaturePopulation::add_part(int64_t query, const std::vector<std::vector<in
       for (size_t n = 1; n < count; ++n)
         column.between[m * count + n] = distance(groups[m][0], m == n && groups[m].size() > 1 ? groups[n][1] : groups[n][0]);
       column.own[m] = distance(groups[m][0], groups[m][0]);
+      double& within = column.between[m * count + m];  // a member meets itself too
+      within += (column.own[m] - within) / column.multiplicity[m];
       column.to_nothing[m] = moment(query, query) - moment(groups[m][0], query);
     }
   }

@@ -251,35 +251,105 @@ double cpu_seconds() {
   return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
 }
 
-// The least of several interleaved repetitions.
+// Processor time of this thread, the least of several turns: what else runs does not count.
+template <class Work>
+double least_seconds(int turns, Work work) {
+  double least = 1e9;
+  for (int turn = 0; turn < turns; ++turn) {
+    const double start = cpu_seconds();
+    work();
+    least = std::min(least, cpu_seconds() - start);
+  }
+  return least;
+}
+
+FeaturePopulation population_of(const std::string& line, bool tied) {
+  return FeaturePopulation(*convergence_task(line)->features(), kernels::Map::softmax, *kernels::select(nullptr)->f64, tied);
+}
+
+// All columns general, and columns of three groups; the two lengths by turns.
 TEST(FeatureColumn, CostDoesNotDependOnTheLength) {
+  const Team team(1);
+  for (const char* features : {"30", "80", "200"})
+    for (const bool tied : {false, true}) {
+      const std::string line = std::string("features=") + features + (tied ? " dominant=0.5" : " feature_law=zipf") + " prompt_length=";
+      FeaturePopulation forms[] = {population_of(line + "50", tied), population_of(line + "1000000", tied)};
+      std::vector<double> x(static_cast<size_t>(forms[0].variables())), gradient(x.size());
+      Random random(1, Purpose::weights, 0);
+      for (double& q : x) q = random.normal();
+      const int each = tied ? 200 : features[0] == '2' ? 1 : 10;  // in one reading of the clock
+      double least[2] = {1e9, 1e9};
+      const auto apart = [&] { return std::max(least[0], least[1]) / std::min(least[0], least[1]); };
+      for (int repetition = 0; repetition < 12 || (repetition < 200 && apart() >= 1.3); ++repetition)  // more where others disturb
+        for (int i = 0; i < 2; ++i)
+          least[i] = std::min(least[i], least_seconds(1, [&] {
+            for (int turn = 0; turn < each; ++turn) forms[i].loss_and_gradient(x.data(), gradient.data(), team);
+          }));
+      EXPECT_LT(apart(), 1.3) << line << (tied ? " three groups" : " general");
+    }
+}
+
+// K = 200 without exchangeability: one gradient in 20 ms on one core. A slower processor is told by its own exponentials, of which a
+// gradient takes K^2 times the nodes: on it the bound is ten times those. A busy machine takes nothing from processor time but
+// cache and clock, for which the factor between the bound and what is printed leaves room.
+TEST(FeatureColumn, GradientOf200FeaturesInTwentyMilliseconds) {
   const auto& table = *kernels::select(nullptr)->f64;
   const Team team(1);
-  std::vector<FeaturePopulation> forms;
-  for (const char* line : {"features=30 feature_law=zipf prompt_length=50", "features=30 feature_law=zipf prompt_length=1000000"})
-    forms.emplace_back(*convergence_task(line)->features(), kernels::Map::softmax, table, false);
-  std::vector<double> x(forms[0].variables()), gradient(x.size());
-  Random random(1, Purpose::weights, 0);
-  for (double& q : x) q = random.normal();
-  double least[2] = {1e9, 1e9};
-  for (int repetition = 0; repetition < 15; ++repetition)
-    for (int i = 0; i < 2; ++i) {
-      const double start = cpu_seconds();
-      for (int turn = 0; turn < 3; ++turn) forms[i].loss_and_gradient(x.data(), gradient.data(), team);
-      least[i] = std::min(least[i], cpu_seconds() - start);
-    }
-  EXPECT_LT(std::max(least[0], least[1]) / std::min(least[0], least[1]), 1.3);
-  FeaturePopulation large(*convergence_task("features=200 feature_law=zipf prompt_length=1000")->features(), kernels::Map::softmax, table, false);
-  x.resize(large.variables()), gradient.resize(x.size());
-  for (double& q : x) q = random.normal();
-  double whole = 1e9;
-  for (int repetition = 0; repetition < 5; ++repetition) {
-    const double start = cpu_seconds();
-    large.loss_and_gradient(x.data(), gradient.data(), team);
-    whole = std::min(whole, cpu_seconds() - start);
+  const int64_t K = 200, nodes = 64;
+  std::vector<double> column(static_cast<size_t>(K * nodes)), image(column.size());
+  for (size_t i = 0; i < column.size(); ++i) column[i] = -1e-3 * static_cast<double>(i);
+  Random root(2, Purpose::weights, 0);
+  std::string moments;
+  {
+    std::vector<double> R(static_cast<size_t>(K * K)), Gm(R.size());
+    for (double& r : R) r = root.normal();
+    for (int64_t m = 0; m < K; ++m)
+      for (int64_t n = 0; n <= m; ++n) {
+        for (int64_t l = 0; l < K; ++l) Gm[m * K + n] += R[m * K + l] * R[n * K + l] / K;
+        Gm[n * K + m] = Gm[m * K + n];
+      }
+    for (double entry : Gm) moments += (moments.empty() ? "" : ",") + number_text(entry);
   }
-  RecordProperty("k200_milliseconds", std::to_string(1e3 * whole));
-  std::printf("K = 200, no exchangeability: one gradient in %.1f ms on one core\n", 1e3 * whole);
+  const std::string line = "features=200 feature_law=zipf prompt_length=1000";
+  for (const bool general : {false, true}) {
+    FeaturePopulation form = population_of(line + (general ? " second_moments=" + moments : ""), false);
+    std::vector<double> x(static_cast<size_t>(form.variables())), gradient(x.size());
+    Random random(1, Purpose::weights, 0);
+    for (double& q : x) q = random.normal();
+    const double gradients = least_seconds(7, [&] { form.loss_and_gradient(x.data(), gradient.data(), team); });
+    const double exponentials = least_seconds(3, [&] {
+      for (int64_t k = 0; k < K; ++k) table.exp(K * nodes, column.data(), image.data());
+    });
+    RecordProperty(general ? "second_moments_milliseconds" : "k200_milliseconds", std::to_string(1e3 * gradients));
+    std::printf("K = 200, no exchangeability%s: one gradient in %.1f ms on one core, its exponentials alone %.1f ms\n",
+                general ? ", second_moments" : "", 1e3 * gradients, 1e3 * exponentials);
+    if (!general) {
+      EXPECT_LT(gradients, std::max(0.02, 10 * exponentials));
+    }
+  }
+}
+
+// The rule of the quadrature on e^{-Z s} alone: sum over nodes of weight s^3 e^{-Z s} Z^3 / 2 is 1 within 1e-16 for every Z, from twice
+// the largest, which an unmasked query may add, to the least that its last node serves.
+TEST(FeatureColumn, QuadratureIsExactForEveryPrompt) {
+  const Real step = 0.2L, begin = -2.4L, spread = 12;
+  for (Real log_Z = 0.69L; log_Z >= -spread; log_Z -= 0.003L) {
+    Real sum = 0;
+    for (Real t = begin; t < spread + logl(45.0L) + step; t += step) {
+      const Real s = expl(t - expl(-t)), Z = expl(log_Z);
+      sum += step * (1 + expl(-t)) * powl(s * Z, 3) * expl(-s * Z) / 2;
+    }
+    EXPECT_NEAR(static_cast<double>(sum - 1), 0, 1e-16) << static_cast<double>(log_Z);
+  }
+  // The engine's own nodes: of a prompt of one key Z is that key's weight, and E a_n = p_n whatever the logits; ln s is rounded.
+  FeatureColumn column;
+  column.length = 1, column.probability = {0.3, 0.7}, column.multiplicity = {1, 1};
+  ColumnIntegral integral(*kernels::select(nullptr)->f64);
+  for (double gap = 0; gap < 40; gap += 0.01) {
+    ColumnValue value;
+    integral.evaluate(column, std::vector<double>{0, -gap}, true, value);
+    for (int n = 0; n < 2; ++n) EXPECT_NEAR(value.attention[n] / column.probability[n], 1, 5e-15) << gap << " " << n;
+  }
 }
 
 // Floors of equal features in closed form; between their bounds for a rare one; by enumeration of a small unmasked system.
