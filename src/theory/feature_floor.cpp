@@ -4,11 +4,9 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <optional>
 
 #include "kernels/scalar_math.hpp"
 #include "theory/feature_population.hpp"
-#include "theory/least_squares.hpp"
 
 namespace lamina {
 namespace {
@@ -134,44 +132,83 @@ double softmax_infimum(const FeatureLaw& law, int64_t query, std::vector<double>
   return absent * loss;
 }
 
-// M = (1 - 1/N) P Gm P + diag(Gm_nn p_n) / N, of which 1/2 Gm_kk + min_g 1/2 g^T M g - b^T g is the infimum, b = (P Gm)_k.
-LeastSquares least_squares(const FeatureLaw& law) {
-  const double one = 1 / static_cast<double>(law.length);
-  const int64_t K = law.features;
-  std::vector<double> M(static_cast<size_t>(K * K));
-  for (int64_t m = 0; m < K; ++m) {
-    for (int64_t n = 0; n < K; ++n) M[m * K + n] = (1 - one) * law.probability[m] * moment(law, m, n) * law.probability[n];
-    M[m * K + m] += one * law.probability[m] * moment(law, m, m);
-  }
-  return LeastSquares(std::move(M), K);
-}
-
 // Infima of one law, one query after another: what they share is made once.
 class Infima {
  public:
-  Infima(const FeatureLaw& law, kernels::Map map) : law_(law), map_(map), by_feature_(static_cast<size_t>(law.features), 0.0) {
-    if (law.length >= 0 && map != kernels::Map::softmax && !law.moments.empty()) squares_.emplace(least_squares(law));
+  Infima(const FeatureLaw& law, kernels::Map map) : law_(law), by_feature_(static_cast<size_t>(law.features), 0.0) {
+    if (map != kernels::Map::softmax && law.length >= 0) linear_.emplace(law, map);
   }
 
   double of(int64_t query) {
     if (law_.length < 0) return 0;
-    if (map_ == kernels::Map::softmax) return softmax_infimum(law_, query, by_feature_);
-    const double p = law_.probability[query];
-    if (!squares_) return 0.5 * (1 - p) / (1 + (static_cast<double>(law_.length) - 1) * p);
-    std::vector<double> b(static_cast<size_t>(law_.features));
-    for (int64_t n = 0; n < law_.features; ++n) b[n] = law_.probability[n] * moment(law_, n, query);
-    const std::vector<double> g = map_ == kernels::Map::relu ? squares_->solve_nonnegative(b) : squares_->solve(b);
-    return std::max(0.0, 0.5 * moment(law_, query, query) + squares_->objective(g, b));
+    return linear_ ? linear_->infimum(query) : softmax_infimum(law_, query, by_feature_);
   }
 
  private:
   const FeatureLaw& law_;
-  kernels::Map map_;
   std::vector<double> by_feature_;  // softmax: each minimum begins at that of the query before
-  std::optional<LeastSquares> squares_;
+  std::optional<LinearOptima> linear_;
 };
 
 }  // namespace
+
+LinearOptima::LinearOptima(FeatureLaw law, kernels::Map map)
+    : law_(std::move(law)), map_(map), optima_(static_cast<size_t>(law_.features)) {
+  if (law_.moments.empty()) return;
+  const double one = 1 / static_cast<double>(law_.length);
+  const int64_t K = law_.features;
+  std::vector<double> M(static_cast<size_t>(K * K));
+  for (int64_t m = 0; m < K; ++m) {
+    for (int64_t n = 0; n < K; ++n) M[m * K + n] = (1 - one) * law_.probability[m] * moment(law_, m, n) * law_.probability[n];
+    M[m * K + m] += one * law_.probability[m] * moment(law_, m, m);
+  }
+  squares_.emplace(std::move(M), K);
+}
+
+std::vector<double> LinearOptima::linear_term(int64_t query) const {
+  std::vector<double> b(static_cast<size_t>(law_.features));
+  for (int64_t n = 0; n < law_.features; ++n) b[n] = law_.probability[n] * moment(law_, n, query);
+  return b;
+}
+
+const LinearOptima::Optimum& LinearOptima::optimum(int64_t query) {
+  std::optional<Optimum>& made = optima_[static_cast<size_t>(query)];
+  if (made) return *made;
+  made.emplace();
+  const std::vector<double> b = linear_term(query);
+  if (map_ == kernels::Map::linear) {
+    made->g = squares_->solve(b);
+    return *made;
+  }
+  made->g = squares_->solve_nonnegative(b);
+  made->slope = squares_->residual(made->g, b);
+  for (size_t n = 0; n < b.size(); ++n) made->slope[n] = made->g[n] > 0 ? 0 : std::max(0.0, -made->slope[n]);
+  return *made;
+}
+
+double LinearOptima::infimum(int64_t query) {
+  const double p = law_.probability[query];
+  if (!squares_) return 0.5 * (1 - p) / (1 + (static_cast<double>(law_.length) - 1) * p);
+  return std::max(0.0, 0.5 * moment(law_, query, query) + squares_->objective(optimum(query).g, linear_term(query)));
+}
+
+double LinearOptima::excess(int64_t query, std::span<const double> g) {
+  double sum = 0;
+  if (!squares_) {  // M is diagonal
+    const double one = 1 / static_cast<double>(law_.length);
+    for (int64_t n = 0; n < law_.features; ++n) {
+      const double p = law_.probability[n], factor = (1 - one) * p + one, error = n == query ? (factor * g[n] - 1) / factor : g[n];
+      sum += 0.5 * p * factor * error * error;
+    }
+    return sum;
+  }
+  const Optimum& best = optimum(query);
+  std::vector<double> error(g.begin(), g.end());
+  for (size_t n = 0; n < error.size(); ++n) error[n] -= best.g[n];
+  sum = squares_->square(error);
+  for (size_t n = 0; n < best.slope.size(); ++n) sum += best.slope[n] * g[n];
+  return sum;
+}
 
 double infimum_of(const FeatureLaw& law, kernels::Map map, int64_t query) { return Infima(law, map).of(query); }
 

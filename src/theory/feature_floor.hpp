@@ -1,7 +1,10 @@
 // Infima over Q of the population losses of feature_population.hpp: what is left at a finite prompt length.
 #pragma once
+#include <optional>
+
 #include "kernels/kernels.hpp"
 #include "task/task.hpp"
+#include "theory/least_squares.hpp"
 
 namespace lamina {
 
@@ -17,5 +20,29 @@ namespace lamina {
 double infimum_of(const FeatureLaw& law, kernels::Map map, int64_t query);
 // sum_k p_k inf L_k
 double infimum_of(const FeatureLaw& law, kernels::Map map);
+
+// Linear and relu attention at finite N, query by query: with g* the weights of the infimum, for relu over those >= 0, and
+// y = M g* - b (0 for linear; for relu y >= 0 and y_n g*_n = 0),
+//   L_k(g) - inf L_k = 1/2 (g - g*)^T M (g - g*) + y^T g,
+//   M = (1 - 1/N) P Gm P + diag(Gm_nn p_n) / N,   b = (P Gm)_k,   P = diag(p).
+// Terms of one sign, and no difference of losses: near g* the excess keeps the digits that g - g* has.
+class LinearOptima {
+ public:
+  LinearOptima(FeatureLaw law, kernels::Map map);  // linear or relu
+  double infimum(int64_t query);
+  double excess(int64_t query, std::span<const double> g);  // g [K]: mapped scores
+
+ private:
+  struct Optimum {
+    std::vector<double> g, slope;
+  };
+  std::vector<double> linear_term(int64_t query) const;
+  const Optimum& optimum(int64_t query);
+
+  FeatureLaw law_;
+  kernels::Map map_;
+  std::optional<LeastSquares> squares_;         // of a general Gm
+  std::vector<std::optional<Optimum>> optima_;  // by query, made when first asked for
+};
 
 }  // namespace lamina

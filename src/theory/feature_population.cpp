@@ -169,25 +169,40 @@ void FeaturePopulation::evaluate(const Part& part, const double* x, bool with_at
 }
 
 void FeaturePopulation::evaluate_linear(const Part& part, const double* g, ColumnValue& out) const {
-  const size_t groups = part.member.size();
+  const size_t groups = part.member.size();  // the query's first
   const double one = law_.length < 0 ? 0.0 : 1 / static_cast<double>(law_.length);
   const bool relu = map_ == kernels::Map::relu, linear = law_.moments.empty();
   const std::vector<double>&p = part.column.probability, &multiplicity = part.column.multiplicity;
-  const auto value = [&](size_t n) { return relu && !(g[n] > 0) ? 0.0 : g[n]; };
+  std::vector<double> h(groups), e(groups);
+  for (size_t n = 0; n < groups; ++n) h[n] = relu && !(g[n] > 0) ? 0.0 : p[n] * g[n], e[n] = h[n] - (n == 0 ? 1 : 0);
   out.descent.resize(groups);
-  out.loss = 0.5 * moment(part.query, part.query);
+  out.loss = 0;
   for (size_t n = 0; n < groups; ++n) {
     const int64_t feature = part.member[n];
-    const double own = moment(feature, feature), own_g = value(n), with_query = moment(feature, part.query);
-    double h = 0;  // (Gm h)_n
-    if (linear)
-      h = p[n] * own_g;
-    else
-      for (size_t m = 0; m < groups; ++m) h += moment(feature, part.member[m]) * p[m] * value(m);
-    const double slope = p[n] * ((1 - one) * h + one * own * own_g - with_query);
-    out.descent[n] = relu && g[n] < 0 ? 0.0 : -slope;
-    out.loss += 0.5 * multiplicity[n] * own_g * (slope - p[n] * with_query);
+    double error = linear ? e[n] : 0, mean = linear ? h[n] : 0;  // (Gm e)_n, (Gm h)_n
+    for (size_t m = 0; m < groups && !linear; ++m) {
+      const double moment_here = moment(feature, part.member[m]);
+      error += moment_here * e[m], mean += moment_here * h[m];
+    }
+    const double own_g = relu && !(g[n] > 0) ? 0.0 : g[n], varied = one * (moment(feature, feature) * own_g - mean);
+    out.descent[n] = relu && g[n] < 0 ? 0.0 : -p[n] * (error + varied);
+    out.loss += 0.5 * multiplicity[n] * (e[n] * error + h[n] * varied);
   }
+}
+
+double FeaturePopulation::excess(const double* x) {
+  if (!optima_) optima_ = std::make_shared<LinearOptima>(law_, map_);
+  const int64_t K = law_.features;
+  std::vector<double> g(static_cast<size_t>(K));
+  double sum = 0;
+  for (const Part& part : parts_) {
+    for (int64_t n = 0; n < K; ++n) {
+      const double score = x[variable_[n * K + part.query]];
+      g[n] = map_ == kernels::Map::relu && !(score > 0) ? 0.0 : score;
+    }
+    sum += part.probability * optima_->excess(part.query, g);
+  }
+  return sum;
 }
 
 }  // namespace lamina

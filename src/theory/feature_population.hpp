@@ -1,7 +1,8 @@
 // The exact population loss of in-context learning on features, L(Q) = sum_k p_k L_k, and its gradient; L_k is a function of column
 // k of Q in feature coordinates (key n, query k: Q[n,k] = v_n^T Q v_k). Softmax: feature_column.hpp. Linear and relu attention,
 // a_n = c_n g_n / N with g = q or max(q, 0): with h = p g,
-//   L_k = 1/2 ( (1 - 1/N) h^T Gm h + sum_n Gm_nn p_n g_n^2 / N - 2 (Gm h)_k + Gm_kk ).
+//   L_k = 1/2 ( e^T Gm e + (sum_n Gm_nn p_n g_n^2 - h^T Gm h) / N ),   e = h - unit_k:
+// the error of the mean attention, and what the counts vary.
 // Features with the same probability and exchangeable values of f are one class. Descent from a Q that is alike on classes
 // stays so: then only one entry of each kind is a variable.
 #pragma once
@@ -10,6 +11,7 @@
 #include "base/parallel.hpp"
 #include "task/task.hpp"
 #include "theory/feature_column.hpp"
+#include "theory/feature_floor.hpp"
 
 namespace lamina {
 
@@ -27,6 +29,8 @@ class FeaturePopulation {
   void scatter(const double* x, double* Q, int64_t stride) const;
   // L, and its derivative by one entry of each kind into gradient [variables], which may be null. One call at a time.
   double loss_and_gradient(const double* x, double* gradient, const Team& team);
+  // Linear and relu attention at finite N: L - inf L, as LinearOptima has it.
+  double excess(const double* x);
   // L_k, -dL_k/dq_n and E a_n (softmax) for every feature n, from the K logits of query k.
   ColumnValue column(int64_t query, std::span<const double> logits) const;
 
@@ -52,6 +56,7 @@ class FeaturePopulation {
 
   const kernels::Table<double>* table_;
   std::vector<Slot> slots_;
+  std::shared_ptr<LinearOptima> optima_;  // made when first asked for
   std::vector<double> losses_;  // [parts]
   std::vector<Part> parts_;
   std::vector<int64_t> variable_;  // [K,K]: of entry (key n, query k)

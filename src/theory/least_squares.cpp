@@ -51,7 +51,14 @@ LeastSquares::LeastSquares(std::vector<double> M, int64_t size) : size_(size), M
   factor_ = cholesky(M_, size_, kept_);
 }
 
-std::vector<double> LeastSquares::solve(std::span<const double> b) const { return substitute(factor_, kept_, b); }
+std::vector<double> LeastSquares::refined(const std::vector<double>& L, const std::vector<int64_t>& rows, std::span<const double> b) const {
+  std::vector<double> g = substitute(L, rows, b);
+  const std::vector<double> more = substitute(L, rows, residual(g, b));
+  for (size_t n = 0; n < g.size(); ++n) g[n] += more[n];
+  return g;
+}
+
+std::vector<double> LeastSquares::solve(std::span<const double> b) const { return refined(factor_, kept_, b); }
 
 std::vector<double> LeastSquares::solve_nonnegative(std::span<const double> b) const {
   std::vector<double> g = solve(b), y(g.size(), 0.0);
@@ -79,7 +86,7 @@ std::vector<double> LeastSquares::solve_nonnegative(std::span<const double> b) c
     std::vector<int64_t> rows;
     for (int64_t n : kept_)
       if (positive[static_cast<size_t>(n)]) rows.push_back(n);
-    g = substitute(cholesky(M_, size_, rows), rows, b);
+    g = refined(cholesky(M_, size_, rows), rows, b);
     for (int64_t n : kept_) {
       double slope = -b[static_cast<size_t>(n)];
       for (int64_t m : rows) slope += M_[static_cast<size_t>(n * size_ + m)] * g[static_cast<size_t>(m)];
@@ -88,6 +95,29 @@ std::vector<double> LeastSquares::solve_nonnegative(std::span<const double> b) c
   }
   for (double& entry : g) entry = std::max(entry, 0.0);
   return g;
+}
+
+// Dot products by error-free sums and products (Ogita, Rump and Oishi 2005, algorithm 5.3).
+std::vector<double> LeastSquares::residual(std::span<const double> g, std::span<const double> b) const {
+  std::vector<double> rest(b.size());
+  for (int64_t m = 0; m < size_; ++m) {
+    double sum = b[static_cast<size_t>(m)], low = 0;
+    for (int64_t n = 0; n < size_; ++n) {
+      const double factor = -M_[static_cast<size_t>(m * size_ + n)], x = g[static_cast<size_t>(n)], product = factor * x;
+      const double next = sum + product, part = next - sum;
+      low += ((sum - (next - part)) + (product - part)) + std::fma(factor, x, -product);
+      sum = next;
+    }
+    rest[static_cast<size_t>(m)] = sum + low;
+  }
+  return rest;
+}
+
+double LeastSquares::square(std::span<const double> x) const {
+  double sum = 0;
+  for (int64_t m = 0; m < size_; ++m)
+    for (int64_t n = 0; n < size_; ++n) sum += x[static_cast<size_t>(m)] * M_[static_cast<size_t>(m * size_ + n)] * x[static_cast<size_t>(n)];
+  return 0.5 * sum;
 }
 
 double LeastSquares::objective(std::span<const double> g, std::span<const double> b) const {

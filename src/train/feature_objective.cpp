@@ -29,9 +29,11 @@ class FeatureObjective final : public Objective {
   }
   void write(Model& model) const override { population_.scatter(x_.data(), model.mutable_parameters().data(), stride_); }
 
-  Loss loss_and_gradient(const Model&, int64_t, double* gradient, bool) override {
+  // Softmax has its excess measured by the trainer, from the infimum.
+  Loss loss_and_gradient(const Model& model, int64_t, double* gradient, bool with_excess) override {
     const double loss = population_.loss_and_gradient(x_.data(), gradient, team_);
-    return {loss, loss};
+    const bool own = with_excess && law_.length >= 0 && attention_map(model.settings()) != kernels::Map::softmax;
+    return {loss, own ? population_.excess(x_.data()) : loss};
   }
 
   double norm(std::span<const double> gradient) override {

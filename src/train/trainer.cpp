@@ -77,7 +77,10 @@ void require_flow(const Settings& settings) {
 
 // What the excess of a loss is measured from, where the objective has no measure of its own.
 double loss_infimum(const Task& task, const Model& model, const Settings& settings) {
-  if (task.features()) return infimum_of(*task.features(), attention_map(model.settings()));
+  if (task.features()) {
+    const kernels::Map map = attention_map(model.settings());
+    return map != kernels::Map::softmax && settings.is("data", "population") ? 0 : infimum_of(*task.features(), map);
+  }
   if (const RegressionLaw* law = task.regression(); law && !settings.is("data", "population"))
     return RegressionPopulation(*law, law->length, *model.isa().f64).infimum();
   if (const RotationLaw* law = task.rotation(); law && !settings.is("data", "population")) return RotationPopulation(*law).infimum;

@@ -156,8 +156,8 @@ TEST(FeatureMaps, AgreeWithMonteCarlo) {
     }
 }
 
-// M g = b at the set bits, by elimination; 1/2 Gm_kk - 1/2 b^T g, or infinity where a weight is not positive.
-Real least_on(const FeatureLaw& law, int64_t k, unsigned set, bool signs) {
+// M g = b at the set bits, by elimination; 1/2 Gm_kk - 1/2 b^T g, or infinity where a weight is not positive. g [K] if asked for.
+Real least_on(const FeatureLaw& law, int64_t k, unsigned set, bool signs, std::vector<Real>* minimum = nullptr) {
   const int64_t K = law.features;
   const auto moment = [&](int64_t m, int64_t n) { return law.moments.empty() ? Real(m == n) : Real(law.moments[m * K + n]); };
   std::vector<int64_t> rows;
@@ -177,9 +177,11 @@ Real least_on(const FeatureLaw& law, int64_t k, unsigned set, bool signs) {
       for (size_t l = j; l <= size; ++l) M[i][l] -= factor * M[j][l];
     }
   Real loss = moment(k, k) / 2;
+  if (minimum) minimum->assign(static_cast<size_t>(K), 0);
   for (size_t i = 0; i < size; ++i) {
     const Real g = M[i][size] / M[i][i];
     if (signs && g < 0) return INFINITY;
+    if (minimum) (*minimum)[static_cast<size_t>(rows[i])] = g;
     loss -= g * Real(law.probability[rows[i]]) * moment(rows[i], k) / 2;
   }
   return loss;
@@ -213,6 +215,81 @@ TEST(FeatureMaps, InfimaAreTheLeastOverEverySetOfWeights) {
     EXPECT_GT(theory("relu_population_loss", *task, Q)[0], static_cast<double>(relu));
   }
   EXPECT_GT(confined, 50);  // of about 270: else relu would be linear attention here
+}
+
+// sum_k p_k ( 1/2 (g - g*)^T M (g - g*) + (M g* - b)^T g ) in long double.
+Real excess_over(const FeatureLaw& law, const std::vector<std::vector<Real>>& best, const std::vector<double>& Q, bool relu) {
+  const int64_t K = law.features;
+  const Real one = 1 / Real(law.length);
+  const auto moment = [&](int64_t m, int64_t n) { return law.moments.empty() ? Real(m == n) : Real(law.moments[m * K + n]); };
+  Real sum = 0;
+  for (int64_t k = 0; k < K; ++k)
+    for (int64_t m = 0; m < K; ++m) {
+      const Real p = law.probability[m], q = Q[m * K + k], g = relu && q < 0 ? 0 : q;
+      Real slope = -p * moment(m, k), curved = 0;
+      for (int64_t n = 0; n < K; ++n) {
+        const Real M = (1 - one) * p * moment(m, n) * Real(law.probability[n]) + (m == n ? one * p * moment(m, m) : 0);
+        const Real r = Q[n * K + k];
+        slope += M * best[k][n], curved += M * ((relu && r < 0 ? 0 : r) - best[k][n]);
+      }
+      sum += Real(law.probability[k]) * ((g - best[k][m]) * curved / 2 + (best[k][m] > 0 || !relu ? 0 : slope * g));
+    }
+  return sum;
+}
+
+// The excess near the minimum, to the digits that Q itself has there: a unit in the last place of an entry moves it by about
+// 2e-16 sqrt(loss * excess). As a difference of two losses it would be 1e-16 off, whatever it is.
+TEST(FeatureMaps, ExcessKeepsItsDigits) {
+  for (const bool relu : {false, true})
+    for (uint64_t number = 0; number < 40; ++number) {
+      Random random(number, Purpose::weights, 9);
+      const auto K = 2 + static_cast<int64_t>(number % 4), N = 1 + static_cast<int64_t>(number * number % 50);
+      std::vector<double> weights(static_cast<size_t>(K));
+      for (double& w : weights) w = 0.2 + random.uniform();
+      std::string line = "features=" + std::to_string(K) + " prompt_length=" + std::to_string(N) + " feature_weights=" + list(weights);
+      if (number % 3) line += " second_moments=" + list(random_moments(random, K, K + 1));
+      const auto task = convergence_task(line);
+      const FeatureLaw& law = *task->features();
+      std::vector<std::vector<Real>> best(static_cast<size_t>(K));
+      Real infimum = 0;
+      for (int64_t k = 0; k < K; ++k) {
+        Real least = INFINITY;
+        for (unsigned set = relu ? 0 : (1u << K) - 1; set < 1u << K; ++set) {
+          std::vector<Real> g;
+          const Real loss = least_on(law, k, set, relu, &g);
+          if (loss < least) least = loss, best[k] = g;
+        }
+        infimum += Real(law.probability[k]) * least;
+      }
+      FeaturePopulation population(law, relu ? kernels::Map::relu : kernels::Map::linear, *kernels::select(nullptr)->f64, false);
+      std::vector<double> Q(static_cast<size_t>(K * K)), x(Q.size());
+      for (const double distance : {1e-1, 1e-3, 1e-5, 1e-6, 1e-7}) {
+        for (int64_t k = 0; k < K; ++k)
+          for (int64_t n = 0; n < K; ++n) Q[n * K + k] = static_cast<double>(best[k][n]) + distance * random.normal();
+        ASSERT_TRUE(population.gather(Q.data(), K, x.data()));
+        const Real want = excess_over(law, best, Q, relu);
+        const double bound = 1e-13 + 2e-15 * std::sqrt(static_cast<double>((want + infimum) / want));
+        EXPECT_NEAR(population.excess(x.data()) / static_cast<double>(want), 1, bound) << line << " relu " << relu << " at " << distance;
+        if (distance > 1e-4) {
+          EXPECT_NEAR(population.loss_and_gradient(x.data(), nullptr, Team(1)) / static_cast<double>(want + infimum), 1, 1e-12) << line;
+        }
+      }
+    }
+}
+
+// So descent goes on falling by one factor a step where a difference of losses would be noise, or negative.
+TEST(FeatureMaps, ExcessFallsToTheSquareOfRounding) {
+  for (const char* kind : {"linear", "relu"}) {
+    const Experiment run(std::string("features=5 prompt_length=6 step_size=3 steps=600 record_every=20 probes=none attention=") + kind,
+                         "in_context_convergence");
+    const int64_t excess = run.column("excess");
+    // Of the slowest mode, the entries off the diagonal being 0: 1 - eta p^2 ((1 - 1/N) p + 1/N), twice, over 20 steps.
+    const double factor = std::pow(1 - 3 * 0.04 * (5.0 / 6 * 0.2 + 1.0 / 6), 40);
+    for (int64_t row = 1; row < run.table->rows() && run.table->at(row - 1, excess) > 1e-18; ++row)
+      EXPECT_NEAR(run.table->at(row, excess) / run.table->at(row - 1, excess), factor, 1e-5 * factor) << kind << " row " << row;
+    EXPECT_LT(run.last("excess"), 1e-20);
+    EXPECT_GE(run.last("excess"), 0);
+  }
 }
 
 // Descent of the exact law comes down to the infimum, and a run ends there.
