@@ -11,7 +11,8 @@ namespace {
 // The step c = a b and the excess along gradient flow from each start, beside the logistic closed form and where it ends.
 Plot steps(const Parameters& with) {
   const std::vector<std::string> step_sizes = with.list("step_sizes");
-  Panel learnt("the learnt step", {"stretches of gradient flow", true, 1}, {"c = a b"}), excess("loss over its least value", {"stretches of gradient flow", true, 1}, {"excess", true, 1e-12});
+  const Axis stretches{"stretches of gradient flow", true, 1};
+  Panel learnt("the learnt step", stretches, {"c = a b"}), excess("loss over its least value", stretches, {"excess", true, 1e-12});
   size_t i = 0;
   double last = 0;
   for (const std::string& start : with.list("starts")) {
@@ -24,7 +25,8 @@ Plot steps(const Parameters& with) {
     excess.curves.push_back(curve_of(done.table, "predicted", start + ", closed form", Look::predicted, hue));
     excess.curves.push_back(curve_of(done.table, "excess", start + ", run", Look::measured, hue));
   }
-  return {"Rotating sequences, d = " + with.text("dimension") + ", T = " + with.text("prompt_length") + ": one step of gradient descent in context",
+  return {"Rotating sequences, d = " + with.text("dimension") + ", T = " + with.text("prompt_length") +
+              ": one step of gradient descent in context",
           2,
           {std::move(learnt), std::move(excess)}};
 }
@@ -63,18 +65,20 @@ Plot causal(const Parameters& with) {
 
 constexpr std::array figures{
     Figure{"mesa_steps", "mesa_optimisation",
-           "dimension=5 prompt_length=100 starts=gaussian,sparse,ones step_sizes=2e-4,3e-3,5e-4 optimiser=flow steps=400 probes=mesa_blocks,predicted",
+           "dimension=5 prompt_length=100 starts=gaussian,sparse,ones step_sizes=2e-4,3e-3,5e-4 optimiser=flow steps=400 "
+           "probes=mesa_blocks,predicted",
            "Rotating sequences: the step of descent that linear attention learns from each start, and its course.",
            "arXiv 2405.16845 (Zheng et al., NeurIPS 2024), its code and captions; none of its figures.",
            "Stated: c = a b tends to 1/(5 sigma^2) for Gaussian starts and 1/scale^2 for sparse ones. Derived: the value at finite T for "
-           "every start, and the logistic course of gradient flow. Choices: d = 5, T = 100, scale 1, 400 stretches of gradient flow; all ones "
-           "within the block form.",
+           "every start, and the logistic course of gradient flow. Choices: d = 5, T = 100, scale 1, 400 stretches of gradient flow; "
+           "all ones within the block form.",
            steps},
-    Figure{"causal_stages", "causal_structure", "graph=chain,icl,random vocabulary=10 prompt_length=20 stage_one_steps=120 steps=320 record_every=10 evaluation_samples=500",
+    Figure{"causal_stages", "causal_structure",
+           "graph=chain,icl,random vocabulary=10 prompt_length=20 stage_one_steps=120 steps=320 record_every=10 evaluation_samples=500",
            "Causal structure: attention on the parents in the first stage, tokens in the second, and the loss beside the posterior mean.",
            "arXiv 2402.14735 (Nichani, Damian, Lee, ICML 2024), the authors' code; none of its figures.",
-           "Stated: two stages on a disentangled transformer. Derived: rows of both matrices keep their sums; the loss of the posterior mean "
-           "from the children of the query's copies. Choices: S = 10, T = 20, alpha = 0.1, step sizes, one seed, 500 new sequences.",
+           "Stated: two stages on a disentangled transformer. Derived: rows of both matrices keep their sums; the loss of the posterior "
+           "mean from the children of the query's copies. Choices: S = 10, T = 20, alpha = 0.1, step sizes, one seed, 500 new sequences.",
            causal},
 };
 
