@@ -24,6 +24,7 @@ FIGURES = {
     "convergence_sampled": (["batch=16,64", "seed=1,2", "steps=20"], ["dominant, population", "rare, sampled", "over seeds", "prompts a step B"]),
     "convergence_fixed_set": (["samples=10,40", "steps=50"], ["M = 40", "fixed set", "infimum on the population"]),
     "convergence_mask": (["features=5", "prompt_length=20,30", "steps=100"], ["query masked, infimum", "query attends to itself, end of a run"]),
+    "convergence_functions": (["features=4", "steps=2000"], ["labels times 2", "correlation 0.5", "to its twin", "half of the pair", "B"]),
     "mesa_steps": (["dimension=2", "prompt_length=10", "steps=20"], ["gaussian, theory", "sparse, closed form", "ones, run"]),
     "causal_stages": (["graph=chain,icl", "prompt_length=8", "steps=20", "stage_one_steps=10", "evaluation_samples=50", "batch=32"],
                       ["chain, least of all", "others, by conserved sums", "icl, posterior mean", "second stage"]),
@@ -65,6 +66,15 @@ run = next(rows for curve, rows in times.items() if curve.endswith("= 0.01, run"
 law = next(rows for curve, rows in times.items() if curve.endswith("= 0.01, law"))
 check(run == {10: 493, 20: 1288}, f"steps to 0.01: {run}")
 check(all(abs(law[K] / run[K] - 1) < 0.02 for K in run), f"law {law} beside {run}")
+
+# Classes of functions train on their laws, twins share the attention.
+attention = {curve: [y for _, y in rows] for (panel, curve), (_, rows) in points("convergence_functions.csv").items() if panel == "3"}
+own, twin, half = attention["to itself"], attention["to its twin"], attention["half of the pair\u2019s, gradient flow"]
+check(len(own) > 50 and all(abs(a / b - 1) < 1e-12 for a, b in zip(own, twin)), f"twins: {own} beside {twin}")
+check(all(abs(a / b - 1) < 0.02 for a, b in zip(own[-len(half):], half)), f"twins: {own} beside {half}")
+for panel in ("1", "2"):
+    drawn = [[y for _, y in rows] for (p, _), (_, rows) in points("convergence_functions.csv").items() if p == panel]
+    check(len(drawn) > 3, f"panel {panel} has {len(drawn)} curves")
 
 # So do sampled risks, within what 200 prompts leave.
 risks = {curve: dict(rows) for (panel, curve), (_, rows) in points("regression_risk.csv").items() if panel == "1"}
