@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <optional>
 
+#include "base/cholesky.hpp"
 #include "kernels/scalar_math.hpp"
 #include "task/draw.hpp"
 #include "task/option_check.hpp"
@@ -44,31 +46,6 @@ constexpr OptionDefault default_rows[] = {
 constexpr const char* without[] = {"variant", "feed_forward", "initialisation", "initial_scale", "value_scale", "train_value_scale",
                                    "train_noise_logit", "suppression", "embedding", "precision", "estimate_noise", "evaluation_samples",
                                    "stage_one_steps", "stage_one_step_size"};
-
-// Lower triangle L of Gm = L L^T by rows; rows of a direction without variance are 0.
-std::vector<double> cholesky(const std::vector<double>& moments, int64_t K) {
-  std::vector<double> L(static_cast<size_t>(K * K), 0.0);
-  double largest = 0;
-  for (int64_t i = 0; i < K; ++i) largest = std::max(largest, moments[static_cast<size_t>(i * K + i)]);
-  const double rounding = 1e-12 * largest;
-  for (int64_t j = 0; j < K; ++j) {
-    for (int64_t i = j; i < K; ++i) {
-      double rest = moments[static_cast<size_t>(i * K + j)];
-      for (int64_t l = 0; l < j; ++l) rest -= L[static_cast<size_t>(i * K + l)] * L[static_cast<size_t>(j * K + l)];
-      double& entry = L[static_cast<size_t>(i * K + j)];
-      const double pivot = L[static_cast<size_t>(j * K + j)];
-      if (i == j) {
-        if (rest < -rounding) fail_option("second_moments", "a matrix with a negative direction at row " + std::to_string(j), "positive semidefinite");
-        entry = rest > rounding ? std::sqrt(rest) : 0;
-      } else if (pivot > 0) {
-        entry = rest / pivot;
-      } else if (std::abs(rest) > 1e-6 * largest) {
-        fail_option("second_moments", "a matrix with a negative direction at row " + std::to_string(i), "positive semidefinite");
-      }
-    }
-  }
-  return L;
-}
 
 class InContextConvergence final : public Task {
  public:
@@ -197,7 +174,14 @@ class InContextConvergence final : public Task {
       for (size_t n = 0; n < m; ++n)
         if (law_.moments[m * K + n] != law_.moments[n * K + m])
           fail_option("second_moments", "not symmetric at row " + std::to_string(m) + ", column " + std::to_string(n), "symmetric");
-    root_ = cholesky(law_.moments, law_.features);
+    std::vector<int64_t> all(K);
+    std::iota(all.begin(), all.end(), int64_t{0});
+    double largest = 0;
+    for (size_t m = 0; m < K; ++m) largest = std::max(largest, law_.moments[m * K + m]);
+    Cholesky made = cholesky(law_.moments, law_.features, all, 1e-12 * largest, 1e-6 * largest);
+    if (made.negative >= 0)
+      fail_option("second_moments", "a matrix with a negative direction at row " + std::to_string(made.negative), "positive semidefinite");
+    root_ = std::move(made.factor);
   }
 
   // One query of each probability, in the order of the features, at most four.

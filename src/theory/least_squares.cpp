@@ -1,23 +1,18 @@
-// Cholesky's factorisation of principal submatrices, and the exchange of their index sets.
+// Factors of principal submatrices, and the exchange of their index sets.
 #include "theory/least_squares.hpp"
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+
+#include "base/cholesky.hpp"
 
 namespace lamina {
 namespace {
 
-// L [n,n] by rows with L L^T = M at the given rows and columns.
-std::vector<double> cholesky(const std::vector<double>& M, int64_t size, const std::vector<int64_t>& rows) {
-  const size_t n = rows.size();
-  std::vector<double> L(n * n);
-  for (size_t i = 0; i < n; ++i)
-    for (size_t j = 0; j <= i; ++j) {
-      double rest = M[static_cast<size_t>(rows[i] * size + rows[j])];
-      for (size_t l = 0; l < j; ++l) rest -= L[i * n + l] * L[j * n + l];
-      L[i * n + j] = i == j ? std::sqrt(std::max(rest, 0.0)) : L[j * n + j] > 0 ? rest / L[j * n + j] : 0;
-    }
-  return L;
+// Of rounding nothing is known here: what is not positive counts as 0.
+std::vector<double> factor_of(const std::vector<double>& M, int64_t size, const std::vector<int64_t>& rows) {
+  return cholesky(M, size, rows, 0, std::numeric_limits<double>::infinity()).factor;
 }
 
 // x with L L^T x = b at the given rows, 0 elsewhere.
@@ -48,7 +43,7 @@ double largest(std::span<const double> x) {
 LeastSquares::LeastSquares(std::vector<double> M, int64_t size) : size_(size), M_(std::move(M)) {
   for (int64_t n = 0; n < size_; ++n)
     if (M_[static_cast<size_t>(n * size_ + n)] > 0) kept_.push_back(n);
-  factor_ = cholesky(M_, size_, kept_);
+  factor_ = factor_of(M_, size_, kept_);
 }
 
 std::vector<double> LeastSquares::refined(const std::vector<double>& L, const std::vector<int64_t>& rows, std::span<const double> b) const {
@@ -86,7 +81,7 @@ std::vector<double> LeastSquares::solve_nonnegative(std::span<const double> b) c
     std::vector<int64_t> rows;
     for (int64_t n : kept_)
       if (positive[static_cast<size_t>(n)]) rows.push_back(n);
-    g = refined(cholesky(M_, size_, rows), rows, b);
+    g = refined(factor_of(M_, size_, rows), rows, b);
     for (int64_t n : kept_) {
       double slope = -b[static_cast<size_t>(n)];
       for (int64_t m : rows) slope += M_[static_cast<size_t>(n * size_ + m)] * g[static_cast<size_t>(m)];
