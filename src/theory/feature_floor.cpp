@@ -109,9 +109,9 @@ double softmax_infimum(const FeatureLaw& law, int64_t query, std::vector<double>
       for (const double start : {-20.0, -3.0, 0.0, 3.0}) {
         std::vector<double> logits(all.member.size(), start);
         logits[0] = 0;
-        least = std::min(least, minimise(all.column, logits));
+        if (const double loss = minimise(all.column, logits); loss < least) least = loss;
       }
-      return least;
+      return least < std::numeric_limits<double>::infinity() ? least : std::numeric_limits<double>::quiet_NaN();
     }
     FeatureColumn alone;
     alone.length = law.length, alone.masked = false;

@@ -8,7 +8,7 @@
 
 namespace lamina {
 
-// inf over the logits of L_k.
+// inf over the logits of L_k; NaN where a law's numbers are so far apart (1e300) that double cannot hold the sums.
 //   N = infinity: 0.
 //   softmax: A -> infinity, so that only prompts without the query's feature count: (1 - p_k)^N min over the other logits of
 //     1/2 E[a^T D a | c_k = 0]; for equal p it is 1/2 (1-1/K)^N (1 + 1/(K-1) + (1-1/(K-1))/N). Features on which f always is what

@@ -87,6 +87,14 @@ double loss_infimum(const Task& task, const Model& model, const Settings& settin
   return 0;
 }
 
+// An excess that is NaN would reach no target and cross nothing, and one below an infinite infimum would reach all, without a word.
+[[noreturn]] void refuse_excess(const Settings& settings) {
+  const double target = settings.number("excess_target");
+  const char* const why = "the infimum that the excess is measured from is not a finite number for this task: use the loss";
+  if (target > 0) fail(LAMINA_E_OPTION, "excess_target is " + number_text(target) + ", must be 0: " + why);
+  fail(LAMINA_E_OPTION, "crossings is " + settings.text("crossings") + ", must be without excess: " + why);
+}
+
 std::vector<OptionRow> all_rows() {
   std::vector<OptionRow> all(rows.begin(), rows.end());
   for (const OptionRow& row : optimiser_options()) all.push_back(row);
@@ -132,6 +140,7 @@ Trainer::Trainer(std::shared_ptr<const Task> task, const Model* model, const Opt
   optimiser_ = make_optimiser(settings_, variables, [this](std::span<const double> x, std::span<double> g) { slope(x, g); });
   evaluation_ = std::make_unique<Evaluation>(task_, settings_, team_);
   crossings_ = std::make_unique<Crossings>(settings_.text("crossings"), *model_, *task_, [this](const ProbeRow& probe) { return suits(probe); });
+  if (!std::isfinite(infimum_) && (stop_rules_.watch_excess() || crossings_->watch_excess())) refuse_excess(settings_);
   choose_probes();
   build_columns();
 }

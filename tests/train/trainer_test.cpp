@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "support/runs.hpp"
+#include "theory/feature_floor.hpp"
 
 namespace lamina::tests {
 namespace {
@@ -245,6 +246,31 @@ TEST(Run, PopulationWithoutAnExactFormNamesFreshSamples) {
       EXPECT_NE(std::string(error.what()).find("data=fresh"), std::string::npos) << error.what();
     }
   }
+}
+
+// A law whose numbers are too far apart for its infimum: what would wait for an excess for ever is refused, the loss is not.
+TEST(Run, AnExcessWithoutAnInfimumIsRefused) {
+  for (const char* attention : {"softmax", "linear", "relu"})
+    for (const char* mask : {"yes", "no"})
+      for (const char* data : {"population", "averaged batch=4"}) {
+        const std::string law = std::string("features=3 prompt_length=5 second_moments=1e308,0,0,0,1e308,0,0,0,1e308 data=") + data +
+                                " attention=" + attention + " mask=" + mask;
+        const auto task = task_of("in_context_convergence", law);
+        const bool known = std::isfinite(infimum_of(*task->features(), attention[0] == 's' ? kernels::Map::softmax
+                                                                       : attention[0] == 'l' ? kernels::Map::linear : kernels::Map::relu));
+        EXPECT_EQ(known, attention[0] != 's') << law;
+        for (const std::string& wish : {std::string("excess_target=0.5"), std::string("crossings=loss=1,excess=0.5")}) {
+          try {
+            trainer_of(law + " " + wish, "in_context_convergence");
+            EXPECT_TRUE(known) << law << " " << wish;
+          } catch (const Error& error) {
+            EXPECT_FALSE(known) << law << " " << wish << ": " << error.what();
+            EXPECT_NE(std::string(error.what()).find("infimum"), std::string::npos) << error.what();
+            EXPECT_EQ(std::string(error.what()).substr(0, 6), wish.substr(0, 6)) << error.what();
+          }
+        }
+        trainer_of(law + " loss_target=0.5", "in_context_convergence");
+      }
 }
 
 // Every sampler, the exact law against a large sample at the same parameters.
