@@ -2,10 +2,12 @@
 // programs in long double that know neither the integral nor exchangeability, at random K, p, N and eta.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/random.hpp"
 #include "support/runs.hpp"
+#include "theory/feature_floor.hpp"
 
 namespace lamina::tests {
 namespace {
@@ -157,6 +159,127 @@ TEST(OtherSizes, FinitePromptsStepByStep) {
     }
     EXPECT_EQ(run.trainer->crossings()[0].step, turned) << "K = " << K << " N = " << N << " p_1 = " << dominant;
     EXPECT_EQ(run.trainer->crossings()[1].step, third) << "K = " << K << " N = " << N << " p_1 = " << dominant;
+  }
+}
+
+// F14: loss and increments at Q = 0 for any law and any N, in closed form.
+TEST(OtherSizes, FirstIncrements) {
+  for (uint64_t number = 0; number < 40; ++number) {
+    const Law law = random_law(number);
+    Random random(number, Purpose::weights, 34);
+    const auto N = 1 + static_cast<int64_t>(std::pow(10.0, 5 * random.uniform()));
+    const Experiment run(law.line + " probes=increments steps=0 prompt_length=" + std::to_string(N), convergence);
+    const FeatureLaw& given = *run.trainer->task()->features();
+    const Real n = N;
+    Real P2 = 0;
+    for (const double p : given.probability) P2 += Real(p) * p;
+    const auto square = [&](Real p) { return p * p * (1 - 1 / n) + p / n; };  // E a_n^2
+    const auto cube = [&](Real p) { return (n * (n - 1) * (n - 2) * p * P2 + n * (n - 1) * (p + 2 * p * p) + n * p) / (n * n * n); };
+    for (const int64_t k : given.watched) {
+      const Real p = given.probability[static_cast<size_t>(k)];
+      const std::string K = std::to_string(k);
+      EXPECT_NEAR(run.at(0, "loss_" + K), static_cast<double>((1 - 2 * p + P2 + (1 - P2) / n) / 2), 1e-13) << law.line << " N = " << N;
+      const Real alpha = p * (cube(p) + p - 2 * square(p));
+      EXPECT_NEAR(run.at(0, "alpha_" + K), static_cast<double>(alpha), 1e-13 * static_cast<double>(p)) << law.line << " N = " << N;
+      for (size_t m = 0; m < given.probability.size(); ++m) {
+        const std::string column = "beta_" + K + "_" + std::to_string(m);
+        const auto& columns = run.table->columns();
+        if (std::ranges::find(columns, column, &Column::name) == columns.end()) continue;
+        const Real other = given.probability[m], beta = p * (cube(other) - other * p * (1 - 1 / n) - square(other));
+        EXPECT_NEAR(run.at(0, column), static_cast<double>(beta), 1e-13 * static_cast<double>(p)) << law.line << " N = " << N << column;
+      }
+    }
+  }
+}
+
+// F5 to F8, F10: gradient flow of balanced features and of a dominant one, where steps are short: times, and the peak of alpha.
+TEST(OtherSizes, ShortStepsFollowTheFlow) {
+  for (uint64_t number = 0; number < 12; ++number) {
+    Random random(number, Purpose::weights, 35);
+    const auto K = 3 + static_cast<int>(random.below(60));
+    const double eps = std::pow(10.0, -0.7 - 2.3 * random.uniform()), p = number % 2 ? 0.15 + 0.5 * random.uniform() : 1.0 / K;
+    const auto F = [](Real a) { return 3 * logl(a / (1 - a)) - 1 / a + 2 / (1 - a) + 1 / (2 * (1 - a) * (1 - a)); };
+    const Real end = 1 - sqrtl(2 * Real(eps) * (K - 1) / K), ratio = Real(K - 1) / K;
+    const double time = static_cast<double>(ratio * ratio / p * (F(end) - F(p)));
+    if (end <= p) continue;
+    const double eta = time / 20000;
+    const Experiment run("features=" + std::to_string(K) + (number % 2 ? " dominant=" + number_text(p) : std::string()) +
+                             " prompt_length=inf step_size=" + number_text(eta) +
+                             " steps=21000 watched=0 probes=increments record_every=1 crossings=loss_0=" + number_text(eps), convergence);
+    const double step = static_cast<double>(run.trainer->crossings()[0].step);
+    EXPECT_NEAR(step * eta / time, 1, 5e-3) << "K = " << K << " p = " << p << " eps = " << eps;
+    if (p > 0.3) continue;
+    double peak = 0;  // of p_k K / (K - 1) a (1 - a)^2
+    for (int64_t row = 0; row < run.table->rows(); ++row) peak = std::max(peak, run.table->at(row, run.column("alpha_0")));
+    EXPECT_NEAR(peak * (K - 1) / (K * p) * 27 / 4, 1, 1e-4) << "K = " << K << " p = " << p;
+  }
+}
+
+// F18: infima of balanced features in closed form, of a rare one by a search over its one free difference of logits.
+TEST(OtherSizes, Infima) {
+  for (uint64_t number = 0; number < 30; ++number) {
+    Random random(number, Purpose::weights, 36);
+    const auto K = 3 + static_cast<int>(random.below(60)), N = 1 + static_cast<int>(random.below(150));
+    const std::string size = "features=" + std::to_string(K) + " prompt_length=" + std::to_string(N);
+    const Real k = K, balanced = powl(1 - 1 / k, N) * (1 + 1 / (k - 1) + (1 - 1 / (k - 1)) / N) / 2;
+    const auto task = convergence_task(size);
+    EXPECT_NEAR(infimum_of(*task->features(), kernels::Map::softmax) / static_cast<double>(balanced), 1, 1e-11) << size;
+    const Real of_linear = (1 - 1 / k) / (1 + (N - 1) / k) / 2;
+    EXPECT_NEAR(infimum_of(*task->features(), kernels::Map::linear), static_cast<double>(of_linear), 1e-14) << size;
+
+    const double dominant = 0.2 + 0.6 * random.uniform();
+    const auto rare = convergence_task(size + " dominant=" + number_text(dominant));
+    const Real r = rare->features()->probability[1], p = rare->features()->probability[0] / (1 - r), others = K - 2;
+    // 1/2 E (1 + sum a^2), no copy of the query: c copies of the dominant feature at weight x beside M of the others at 1.
+    const auto loss = [&](Real x) {
+      Real sum = 0;
+      for (int c = 0; c <= N; ++c) {
+        const Real M = N - c, z = c * x + M, squares = (c * x * c * x + M * (M - 1) / others + M) / (z * z);
+        sum += expl(lgammal(N + 1) - lgammal(c + 1) - lgammal(N - c + 1) + c * logl(p) + (N - c) * log1pl(-p)) * (1 + squares) / 2;
+      }
+      return sum;
+    };
+    Real low = -12, high = 4;  // of ln x, by golden sections
+    for (int i = 0; i < 120; ++i) {
+      const Real a = high - (high - low) * 0.6180339887498949L, b = low + (high - low) * 0.6180339887498949L;
+      if (loss(expl(a)) < loss(expl(b))) high = b;
+      else low = a;
+    }
+    const Real want = powl(1 - r, N) * loss(expl(low));
+    EXPECT_NEAR(infimum_of(*rare->features(), kernels::Map::softmax, 1) / static_cast<double>(want), 1, 1e-9) << size << " " << dominant;
+  }
+}
+
+// F24: classes of any variance and correlation rho train as f linear at their product with 1 - rho times eta; twins, on which f is always
+// the same, have the attention of one feature of probability 2/K whose two logits share its slope.
+TEST(OtherSizes, ClassesOfFunctions) {
+  for (uint64_t number = 0; number < 8; ++number) {
+    Random random(number, Purpose::weights, 37);
+    const auto K = 4 + static_cast<int>(random.below(12));
+    const auto moments = [&](const auto& moment) {
+      std::string text = " second_moments=";
+      for (int m = 0; m < K; ++m)
+        for (int n = 0; n < K; ++n) text += (m + n ? "," : "") + number_text(moment(m, n));
+      return text;
+    };
+    const std::string size = "features=" + std::to_string(K) + " watched=0 probes=attention record_every=500 steps=2000 prompt_length=";
+    const double scale = 0.3 + 3 * random.uniform(), rho = 0.8 * random.uniform(), eta = 0.2 * K / scale;
+    const std::string length = number % 2 ? "inf" : std::to_string(5 + random.below(40));
+    const Experiment of_class(size + length + " step_size=" + number_text(eta) +
+                                  moments([&](int m, int n) { return scale * (m == n ? 1.0 : rho); }), convergence),
+        linear(size + length + " step_size=" + number_text(eta * scale * (1 - rho)), convergence);
+    for (const int64_t t : {500, 1000, 2000})
+      EXPECT_NEAR(of_class.at(t, "attention_0") / linear.at(t, "attention_0"), 1, 1e-11) << K << " " << t;
+
+    const double slow = K * K / 400.0;
+    const auto twin = [](int m, int n) { return m == n || (m < 2 && n < 2) ? 1.0 : 0.0; };
+    const Experiment twins(size + "inf step_size=" + number_text(slow) + moments(twin), convergence);
+    const auto F = [](Real a) { return 3 * logl(a / (1 - a)) - 1 / a + 2 / (1 - a) + 1 / (2 * (1 - a) * (1 - a)); };
+    for (const int64_t t : {500, 1000, 2000}) {
+      EXPECT_EQ(twins.at(t, "attention_0"), twins.at(t, "attention_0_1")) << K;
+      const Real m = K - 2, b = 2 * Real(twins.at(t, "attention_0")), rate = (1 + 1 / m) * (1 + 2 / m) / (2 * Real(K));
+      EXPECT_NEAR(static_cast<double>((F(b) - F(2 / Real(K))) / (rate * slow * Real(t))), 1, 2e-2) << "K = " << K << " step " << t;
+    }
   }
 }
 
