@@ -191,14 +191,19 @@ TEST(FeatureColumn, GroupsEqualFeaturesOneByOne) {
 // Prompts of the task through the literal model, labels drawn: |z| < 4.
 TEST(FeatureColumn, AgreesWithMonteCarlo) {
   constexpr int64_t count = 100000, K = 6;
-  for (const char* line : {"features=6 prompt_length=40 dominant=0.3", "features=6 prompt_length=15 mask=no feature_law=zipf", "features=6 prompt_length=20 attention=linear",
-                           "features=6 prompt_length=20 attention=relu dominant=0.4"}) {
+  std::string moments = " second_moments=";  // 0.6^|m - n|
+  for (int m = 0; m < K; ++m)
+    for (int n = 0; n < K; ++n) moments += (m + n ? "," : "") + number_text(std::pow(0.6, std::abs(m - n)));
+  for (const std::string& line : {std::string("features=6 prompt_length=40 dominant=0.3"), std::string("features=6 prompt_length=15 mask=no feature_law=zipf"),
+                                  "features=6 prompt_length=4 mask=no feature_law=zipf" + moments, "features=6 prompt_length=20 mask=no" + moments,
+                                  "features=6 prompt_length=5 dominant=0.3" + moments, std::string("features=6 prompt_length=20 attention=linear"),
+                                  std::string("features=6 prompt_length=20 attention=relu dominant=0.4")}) {
     const auto task = convergence_task(line);
-    const auto model = model_of(*task, std::string(line).find("attention=") == std::string::npos ? "attention=softmax"
-                                                                                           : std::string(line).find("relu") == std::string::npos ? "attention=linear" : "attention=relu");
+    const auto says = [&](const char* word) { return line.find(word) != line.npos; };
+    const kernels::Map map = says("relu") ? kernels::Map::relu : says("linear") ? kernels::Map::linear : kernels::Map::softmax;
+    const auto model = model_of(*task, says("relu") ? "attention=relu" : says("linear") ? "attention=linear" : "attention=softmax");
     Random random(5, Purpose::weights, 0);
     for (double& q : model->mutable_parameters()) q = random.normal();
-    const kernels::Map map = model->settings().is("attention", "softmax") ? kernels::Map::softmax : model->settings().is("attention", "linear") ? kernels::Map::linear : kernels::Map::relu;
     FeaturePopulation population(*task->features(), map, *kernels::select(nullptr)->f64, false);
     std::vector<double> x(population.variables()), slopes(x.size()), gradient(K * K);
     population.gather(model->parameters().data(), K, x.data());
