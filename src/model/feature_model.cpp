@@ -334,12 +334,10 @@ class FeatureModel final : public Model {
     const double self = attend(all, p, columns, b);
     // yhat - target: of softmax by what labels lack to the target, the query's own label being 0.
     const bool softmax = map_ == kernels::Map::softmax;
-    double delta = 0;
+    double delta = softmax ? -self * p.target : -p.target;
     for (int64_t i = p.first; i < p.last; ++i) delta += b[i - p.first] * all.label[i];
-    delta -= softmax ? self * p.target : p.target;
     if (slopes && softmax) {
-      for (int64_t i = p.first; i < p.last; ++i)
-        slopes[all.feature[i]] += p.weight * delta * b[i - p.first] * (all.label[i] - delta);
+      for (int64_t i = p.first; i < p.last; ++i) slopes[all.feature[i]] += p.weight * delta * b[i - p.first] * (all.label[i] - delta);
       slopes[p.query] -= p.weight * delta * self * (p.target + delta);
     } else if (slopes) {
       const double length = length_of(all, p);
