@@ -3,7 +3,6 @@
 
 #include <cstring>
 #include <new>
-#include <utility>
 
 namespace lamina::capi {
 namespace {
@@ -11,7 +10,7 @@ namespace {
 // Long enough for a list of all option keys; a longer text is cut at the end.
 constexpr size_t capacity = 2048;
 thread_local char text_of_last_error[capacity];
-thread_local FloatEnvironment* current_environment;
+thread_local FloatEnvironment* environment_of_innermost_guard;
 
 class Writer {
  public:
@@ -37,8 +36,8 @@ const char* last_error() noexcept {
   return text_of_last_error;
 }
 
-FloatEnvironment* exchange_environment(FloatEnvironment* environment) noexcept {
-  return std::exchange(current_environment, environment);
+FloatEnvironment*& current_environment() noexcept {
+  return environment_of_innermost_guard;
 }
 
 lamina_status failed(const char* function) noexcept {

@@ -5,6 +5,7 @@
 
 #include <cerrno>
 #include <type_traits>
+#include <utility>
 
 #include "base/error.hpp"
 #include "base/float_environment.hpp"
@@ -18,15 +19,15 @@ const char* last_error() noexcept;
 // Turns the exception under way into a status and the text "function: what". For the handlers of guard() alone.
 lamina_status failed(const char* function) noexcept;
 
-// The environment that the innermost guard of this thread saved; swaps in `environment` and returns the one before.
-FloatEnvironment* exchange_environment(FloatEnvironment* environment) noexcept;
+// Where this thread keeps the environment that its innermost guard saved; nullptr: none is under way.
+FloatEnvironment*& current_environment() noexcept;
 
 // One entry into the library. Everything the host may see changed is put back at its end.
 class Entry {
  public:
-  Entry() : errno_(errno), outer_(exchange_environment(&environment_)) {}
+  Entry() : errno_(errno), current_(current_environment()), outer_(std::exchange(current_, &environment_)) {}
   ~Entry() {
-    exchange_environment(outer_);
+    current_ = outer_;
     errno = errno_;
   }
   Entry(const Entry&) = delete;
@@ -35,6 +36,7 @@ class Entry {
  private:
   int errno_;
   FloatEnvironment environment_;
+  FloatEnvironment*& current_;
   FloatEnvironment* outer_;
 };
 
@@ -59,12 +61,12 @@ lamina_status guard(const char* function, Body&& body) {
 // The reverse of Entry, around a call back into the host on the thread that called us: the host's own floating-point state.
 class HostCall {
  public:
-  HostCall() : environment_(exchange_environment(nullptr)) {
+  HostCall() : environment_(std::exchange(current_environment(), nullptr)) {
     if (environment_) environment_->leave();
   }
   ~HostCall() {
     if (environment_) environment_->enter();
-    exchange_environment(environment_);
+    current_environment() = environment_;
   }
   HostCall(const HostCall&) = delete;
   HostCall& operator=(const HostCall&) = delete;

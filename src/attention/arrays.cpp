@@ -10,11 +10,6 @@
 namespace lamina::attention {
 namespace {
 
-struct Extents {
-  int64_t n[4];
-  bool empty() const { return n[0] == 0 || n[1] == 0 || n[2] == 0 || n[3] == 0; }
-};
-
 std::string text(int64_t value) {
   return std::to_string(value);
 }
@@ -122,7 +117,7 @@ class Checker {
     return true;
   }
   bool present(const char* name, const void* data, const Extents& extents, bool required, int64_t bytes) {
-    if (extents.empty()) return false;
+    if (extents.empty) return false;
     if (!data && required)
       fail_array(name, ".data is NULL, must point to [", text(extents.n[0]), ", ", text(extents.n[1]), ", ", text(extents.n[2]),
                  ", ", text(extents.n[3]), "] elements");
@@ -141,8 +136,19 @@ class Checker {
     if (__builtin_add_overflow(low, bytes, &high)) fail_array(name, ": elements outside the address space, must be within it");
     ranges_.add(name, low, high, output);
   }
-  // No object is larger than a pointer difference.
+  // The bytes of an array. Below `plain` nothing here overflows: at most 2^58 elements.
   void add(const char* name, const void* data, const int64_t* stride, const Extents& extents, int64_t bytes, bool output) {
+    if (!plain(stride, extents)) return add_any(name, data, stride, extents, bytes, output);
+    int64_t after = 1;
+    for (int k = 0; k < 4; ++k) after += stride[k] * (extents.n[k] - 1);
+    add(name, data, static_cast<size_t>(after * bytes), output);
+  }
+  // No stride is negative, and strides and extents are less than 2^28: the usual case.
+  static bool plain(const int64_t* stride, const Extents& extents) {
+    return extents.small && static_cast<uint64_t>(stride[0] | stride[1] | stride[2] | stride[3]) < uint64_t{1} << 28;
+  }
+  // No object is larger than a pointer difference.
+  void add_any(const char* name, const void* data, const int64_t* stride, const Extents& extents, int64_t bytes, bool output) {
     int64_t before = 0, after = 1;
     bool outside = false;
     for (int k = 0; k < 4; ++k) {
@@ -164,12 +170,10 @@ class Checker {
   // reach. Where the last stride is the smallest, and so on, that order need not be found.
   void check_distinct(const char* name, const int64_t* stride, const Extents& extents) {
     int64_t reach = 0;
-    bool distinct = true;
-    for (int k = 3; k >= 0; --k) {
-      int64_t step;
-      distinct &= (extents.n[k] == 1) | (stride[k] > reach);
-      distinct &= !__builtin_mul_overflow(stride[k], extents.n[k] - 1, &step);
-      distinct &= !__builtin_add_overflow(reach, step, &reach);
+    bool distinct = plain(stride, extents);
+    for (int k = 3; k >= 0 && distinct; --k) {
+      distinct = (extents.n[k] == 1) | (stride[k] > reach);
+      reach += stride[k] * (extents.n[k] - 1);
     }
     if (!distinct) check_distinct_sorted(name, stride, extents);
   }
@@ -191,37 +195,34 @@ class Checker {
   Ranges ranges_;
 };
 
-// Arrays of positions: [n, heads, length, features], or packed [1, heads, all positions, features].
+// Extents of arrays of positions: as planned, or packed, [1, heads, all positions, features].
 class Positions {
  public:
-  Positions(const Plan& plan, const int64_t* offsets, int64_t length)
-      : n_(offsets ? 1 : plan.n), rows_(offsets ? offsets[plan.n] : length) {}
-  Extents of(int64_t heads, int64_t features) const { return {n_, heads, rows_, features}; }
+  Positions(const Plan& plan, const int64_t* offsets) : packed_(offsets != nullptr), rows_(offsets ? offsets[plan.n] : 0) {}
+  // Until the next call.
+  const Extents& of(const Extents& planned) {
+    return packed_ ? extents_ = Extents(1, planned.n[1], rows_, planned.n[3]) : planned;
+  }
 
  private:
-  int64_t n_, rows_;
+  bool packed_;
+  int64_t rows_;
+  Extents extents_;
 };
-Positions query_positions(const Plan& p, const lamina_attention_arrays& a) {
-  return {p, a.query_offsets, p.L_q};
-}
-Positions key_positions(const Plan& p, const lamina_attention_arrays& a) {
-  return {p, a.key_offsets, p.L_k};
-}
 
 // What both directions read.
 void check_inputs(Checker& check, const Plan& p, const lamina_attention_arrays& a) {
   if (a.reserved != 0) fail_array("arrays.reserved", " is ", text(a.reserved), ", must be 0");
   check.offsets("query_offsets", a.query_offsets, p.L_q);
   check.offsets("key_offsets", a.key_offsets, p.L_k);
-  const Positions queries = query_positions(p, a), keys = key_positions(p, a);
-  check.input("q", a.q, queries.of(p.H, p.d), true);
-  check.input("k", a.k, keys.of(p.H_kv, p.d), true);
-  check.input("v", a.v, keys.of(p.H_kv, p.d_v), true);
-  const Extents square = {p.n, p.H, p.L_q, p.L_k};
+  Positions queries(p, a.query_offsets), keys(p, a.key_offsets);
+  check.input("q", a.q, queries.of(p.of_q), true);
+  check.input("k", a.k, keys.of(p.of_k), true);
+  check.input("v", a.v, keys.of(p.of_v), true);
   check.planned("bias", a.bias.data, LAMINA_WITH_BIAS, "LAMINA_WITH_BIAS");
-  if (p.has(LAMINA_WITH_BIAS)) check.input("bias", a.bias, square, true);
+  if (p.has(LAMINA_WITH_BIAS)) check.input("bias", a.bias, p.of_pairs, true);
   check.planned("mask", a.mask.data, LAMINA_WITH_MASK, "LAMINA_WITH_MASK");
-  if (p.has(LAMINA_WITH_MASK)) check.input("mask", a.mask, square, true, 1);
+  if (p.has(LAMINA_WITH_MASK)) check.input("mask", a.mask, p.of_pairs, true, 1);
   check.lengths("query_lengths", a.query_lengths, p.L_q, a.query_offsets);
   check.lengths("key_lengths", a.key_lengths, p.L_k, a.key_offsets);
 }
@@ -231,14 +232,14 @@ void check_inputs(Checker& check, const Plan& p, const lamina_attention_arrays& 
 void check_forward(const Plan& p, const lamina_attention_arrays& a, const void* workspace, size_t workspace_bytes) {
   Checker check(p);
   check_inputs(check, p, a);
-  const Positions queries = query_positions(p, a);
-  check.output("o", a.o, queries.of(p.H, p.d_v), true);
+  Positions queries(p, a.query_offsets);
+  check.output("o", a.o, queries.of(p.of_o), true);
   check.planned("lse", a.lse.data, LAMINA_WITH_LSE, "LAMINA_WITH_LSE");
-  check.output("lse", a.lse, queries.of(p.H, 1), false);
+  check.output("lse", a.lse, queries.of(p.of_lse), false);
   check.planned("weights", a.weights.data, LAMINA_WITH_WEIGHTS, "LAMINA_WITH_WEIGHTS");
-  check.output("weights", a.weights, {p.n, p.H, p.L_q, p.L_k}, false);
+  check.output("weights", a.weights, p.of_pairs, false);
   check.planned("scores", a.scores.data, LAMINA_WITH_SCORES, "LAMINA_WITH_SCORES");
-  check.output("scores", a.scores, {p.n, p.H, p.L_q, p.L_k}, false);
+  check.output("scores", a.scores, p.of_pairs, false);
   check.workspace(workspace, workspace_bytes, p.workspace(LAMINA_FORWARD));
   check.finish();
 }
@@ -246,17 +247,17 @@ void check_forward(const Plan& p, const lamina_attention_arrays& a, const void* 
 void check_backward(const Plan& p, const lamina_attention_arrays& a, const void* workspace, size_t workspace_bytes) {
   Checker check(p);
   check_inputs(check, p, a);
-  const Positions queries = query_positions(p, a), keys = key_positions(p, a);
-  check.input("d_o", a.d_o, queries.of(p.H, p.d_v), true);
+  Positions queries(p, a.query_offsets), keys(p, a.key_offsets);
+  check.input("d_o", a.d_o, queries.of(p.of_o), true);
   check.planned("d_lse", a.d_lse.data, LAMINA_WITH_LSE, "LAMINA_WITH_LSE");
-  check.input("d_lse", a.d_lse, queries.of(p.H, 1), false);
+  check.input("d_lse", a.d_lse, queries.of(p.of_lse), false);
   check.planned("d_weights", a.d_weights.data, LAMINA_WITH_WEIGHTS, "LAMINA_WITH_WEIGHTS");
-  check.input("d_weights", a.d_weights, {p.n, p.H, p.L_q, p.L_k}, false);
-  check.output("d_q", a.d_q, queries.of(p.H, p.d), false);
-  check.output("d_k", a.d_k, keys.of(p.H_kv, p.d), false);
-  check.output("d_v", a.d_v, keys.of(p.H_kv, p.d_v), false);
+  check.input("d_weights", a.d_weights, p.of_pairs, false);
+  check.output("d_q", a.d_q, queries.of(p.of_q), false);
+  check.output("d_k", a.d_k, keys.of(p.of_k), false);
+  check.output("d_v", a.d_v, keys.of(p.of_v), false);
   check.planned("d_bias", a.d_bias.data, LAMINA_WITH_BIAS, "LAMINA_WITH_BIAS");
-  check.output("d_bias", a.d_bias, {p.n, p.H, p.L_q, p.L_k}, false);
+  check.output("d_bias", a.d_bias, p.of_pairs, false);
   check.number("d_scale", a.d_scale);
   check.workspace(workspace, workspace_bytes, p.workspace(LAMINA_BACKWARD));
   check.finish();

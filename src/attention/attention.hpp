@@ -42,6 +42,18 @@ namespace lamina::attention {
 
 using kernels::Normaliser;
 
+// Extents of an array.
+struct Extents {
+  int64_t n[4] = {};
+  bool empty = true, small = false;  // no elements; none above 2^28
+
+  Extents() = default;
+  Extents(int64_t n0, int64_t n1, int64_t n2, int64_t n3)
+      : n{n0, n1, n2, n3},
+        empty(n0 == 0 || n1 == 0 || n2 == 0 || n3 == 0),
+        small(static_cast<uint64_t>(n0 | n1 | n2 | n3) < uint64_t{1} << 28) {}
+};
+
 // Everything about a call but the pointers, every default resolved. Immutable: any number of threads may run it at once.
 class Plan {
  public:
@@ -63,6 +75,8 @@ class Plan {
 
   bool has(uint32_t flag) const { return (flags & flag) != 0; }
   int64_t element_bytes() const { return f64 ? 8 : 4; }
+
+  Extents of_q, of_k, of_v, of_o, of_lse, of_pairs;  // of the arrays, without offsets; pairs: [query, key]
 
   int64_t query_block, key_chunk;  // queries of a block, keys of a tile
   int64_t blocks() const { return (L_q + query_block - 1) / query_block; }

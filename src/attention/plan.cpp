@@ -189,6 +189,9 @@ Plan::Plan(const lamina_attention_spec& spec) {
   if (flags & (LAMINA_WITH_BIAS | LAMINA_WITH_MASK | LAMINA_WITH_WEIGHTS | LAMINA_WITH_SCORES))
     check_product("batch, heads, queries, keys", element_bytes(), {n, H, L_q, L_k});
 
+  of_q = {n, H, L_q, d}, of_k = {n, H_kv, L_k, d}, of_v = {n, H_kv, L_k, d_v};
+  of_o = {n, H, L_q, d_v}, of_lse = {n, H, L_q, 1}, of_pairs = {n, H, L_q, L_k};
+
   left = window("window_left", spec.window_left, has(LAMINA_WINDOW_LEFT), "LAMINA_WINDOW_LEFT");
   right = window("window_right", spec.window_right, has(LAMINA_WINDOW_RIGHT), "LAMINA_WINDOW_RIGHT");
   const double log2_scale = softmax ? spec.scale * 0x1.71547652b82fep+0 : spec.scale;  // what Q is multiplied by

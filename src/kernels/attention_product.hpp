@@ -66,14 +66,21 @@ LAMINA_INLINE void store_rows(const Batch<T> (&sum)[height][vectors], T* c, int6
   });
 }
 
-// Tiles of Product<height, vectors> for m rows: the tallest ones, then a shorter one.
+// Tiles of Product<height, vectors> for m rows: as few as there can be, and equal to within a row, so that each has sums enough
+// to hide the latency (16 rows are 6 + 5 + 5, not 6 + 6 + 4).
 template <template <class, int, int> class Product, class T, int vectors, int height = tile_height>
+LAMINA_INLINE void run_tiles(int64_t rows, int64_t tiles, Product<T, 0, 0>& p) {
+  if (rows == height)
+    Product<T, height, vectors>::run(tiles, p);
+  else if constexpr (height > 1)
+    run_tiles<Product, T, vectors, height - 1>(rows, tiles, p);
+}
+template <template <class, int, int> class Product, class T, int vectors>
 void for_rows(int64_t m, Product<T, 0, 0> p) {
-  const int64_t tiles = m / height;
-  if (tiles > 0) Product<T, height, vectors>::run(tiles, p);
-  if constexpr (height > 1) {
-    if (m % height > 0) for_rows<Product, T, vectors, height - 1>(m % height, p);
-  }
+  if (m <= 0) return;
+  const int64_t tiles = (m + tile_height - 1) / tile_height, taller = m % tiles;
+  if (taller > 0) run_tiles<Product, T, vectors>(m / tiles + 1, taller, p);
+  run_tiles<Product, T, vectors>(m / tiles, tiles - taller, p);
 }
 // The same for a number of registers in a row, 1 to tile_vectors.
 template <template <class, int, int> class Product, class T, int vectors = tile_vectors>

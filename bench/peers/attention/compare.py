@@ -24,7 +24,7 @@ ROUNDS = 3, 15     # least and most
 LEAVE = 1.5        # a setting that first takes so many times the fastest peer's time is not timed again
 TOLERANCE = {"f32": 2e-5, "f64": 1e-13}  # of the largest output; in f16 products of keys and values 2e-3
 
-MARKS = "<!-- table: bench/peers/attention/compare.py -->", "<!-- end of table -->"
+MARKS = "<!-- table: bench/peers/attention/compare.py, {} -->", "<!-- end of table -->"  # of each instruction set
 
 
 class Inputs:
@@ -183,12 +183,13 @@ def record(judged):
     return {**{key: getattr(row, key) for key in row.__dataclass_fields__}, **judged}
 
 
-def publish(path, lines):
+def publish(path, isa, lines):
     with open(path, encoding="ascii") as file:
         text = file.read()
-    before, after = text.split(MARKS[0])[0], text.split(MARKS[1])[1]
+    mark = MARKS[0].format(isa)
+    before, table = text.split(mark)
     with open(path, "w", encoding="ascii") as file:
-        file.write(before + MARKS[0] + "\n" + "\n".join(lines) + "\n" + MARKS[1] + after)
+        file.write(before + mark + "\n" + "\n".join(lines) + "\n" + MARKS[1] + table.split(MARKS[1], 1)[1])
 
 
 def main():
@@ -200,11 +201,11 @@ def main():
     which.add_argument("--all", action="store_true", help="every shape of every group, more than an hour")
     parser.add_argument("--groups", nargs="+", help="E1, E2, ...")
     parser.add_argument("--json", help="where every round is written")
-    parser.add_argument("--readme", help="a page whose part between the lines of MARKS is replaced by the table")
+    parser.add_argument("--readme", help="a page whose part between the MARKS of this instruction set is replaced by the table")
     arguments = parser.parse_args()
     servers = Servers(os.path.abspath(arguments.root), os.path.abspath(arguments.build))
     inputs = Inputs(servers.outside)
-    chosen = table.rows("quick" if arguments.quick else "all" if arguments.all else "usual")
+    chosen = table.rows("quick" if arguments.quick else "all" if arguments.all else "usual", servers.widest)
     chosen = [row for row in chosen if not arguments.groups or row.group in arguments.groups]
     lines, records, begin = [HEAD], [], time.monotonic()
     print(HEAD, flush=True)
@@ -224,7 +225,7 @@ def main():
         with open(arguments.json, "w", encoding="ascii") as file:
             json.dump({"machine": servers.machine(), "rows": records}, file, indent=1)
     if arguments.readme:
-        publish(arguments.readme, [servers.describe(), "", *lines])
+        publish(arguments.readme, servers.widest, [servers.describe(), "", *lines])
 
 
 if __name__ == "__main__":

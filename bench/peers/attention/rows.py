@@ -21,7 +21,7 @@ class Row:
     direction: str = "forward"  # or "both": forward and backward
     element: str = "f32"
     threads: int = 1
-    isa: str = "avx512"
+    isa: str = ""                       # "": the widest of the machine
     ratio: Optional[float] = None       # against the fastest peer
     pytorch: Optional[float] = None     # against PyTorch
     share: Optional[float] = None       # of the peak
@@ -103,9 +103,11 @@ def rest():
                       pytorch=1.5 if s in SMALL else None)
 
 
-def rows(which):
-    """`which`: quick (two minutes), usual (a quarter of an hour), all (an hour: every shape of every group)."""
+def rows(which, widest):
+    """`which`: quick (two minutes), usual (a quarter of an hour), all (an hour: every shape of every group). `widest`: the
+    instruction set of rows that name none."""
     everything = [*softmax(), *other_maps(("f32", "f64") if which == "all" else ("f32",)), *rest()]
+    everything = [dataclasses.replace(row, isa=row.isa or widest) for row in everything]
     if which == "quick":
         return [row for row in everything if row.quick]
     if which == "usual":  # what costs most and says least: the longest shapes in float64, of the other maps, and under AVX2
@@ -125,7 +127,7 @@ def methods(row):
     found = [("torch", method) for method in torch[row.map]]
     if row.against == "python":
         return found[:1]
-    if row.map == "softmax" and row.direction == "forward" and row.isa == "avx512":
+    if row.map == "softmax" and row.direction == "forward" and row.group != "E12":
         if row.element == "f32":
             found += [("onednn", "added"), ("ggml", "f32"), ("onnx", "MultiHeadAttention")]
         if small or row.element == "f32":

@@ -92,7 +92,12 @@ class Servers:
         self.client = f"{self.outside}/lamina_peer"
         subprocess.run(["c++", "-O2", "-std=c++20", f"-I{TOP}/include", f"-I{TOP}/bench/attention", f"{HERE}/lamina_peer.cpp",
                         "-o", self.client, f"-L{build}/capi", "-llamina", f"-Wl,-rpath,{build}/capi"], check=True)
+        self.widest = self.sets_here()[0]
         self.compiled = {name: self.compile(name) for name in LIBRARIES}
+
+    def sets_here(self):
+        about = subprocess.run([f"{self.build}/bindings/cli/lamina", "--version"], check=True, capture_output=True, text=True).stdout
+        return next(line.split(":")[1].split() for line in about.splitlines() if line.startswith("instruction sets here:"))
 
     def inside(self, settings, *command):
         return ["chroot", self.root, "/usr/bin/env", "-i", *(f"{key}={value}" for key, value in settings.items()), *command]
@@ -120,8 +125,9 @@ class Servers:
         if program == "python":
             environment = {"PYTHONPATH": f"{TOP}/bindings/python", "LAMINA_LIBRARY": f"{self.build}/capi/liblamina.so"}
             return Server([*pin, sys.executable, f"{HERE}/python_peer.py"], environment, self.outside, isa)
-        settings = {**SETTINGS, **(TORCH if program == "torch" else {}), **(AVX2 if isa == "avx2" else {}), "OMP_NUM_THREADS": str(threads)}
-        if isa == "avx2":
+        forced = isa != self.widest
+        settings = {**SETTINGS, **(TORCH if program == "torch" else {}), **(AVX2 if forced else {}), "OMP_NUM_THREADS": str(threads)}
+        if forced:
             settings["TORCHINDUCTOR_CACHE_DIR"] = "/tmp/lamina-peers/inductor-avx2"
         script = [f"{INSIDE}/{program}_peer"] if program in LIBRARIES else ["python3", f"{INSIDE}/{program}_peer.py"]
         return Server(self.inside(settings, *pin, *script), None, INSIDE, isa)
