@@ -144,9 +144,11 @@ const TaskRow mesa_optimisation_row = {
     "start; loss 1/2 sum_{t=2}^{T-1} |yhat_t - x_{t+1}|^2; full-batch gradient descent; Gaussian starts fail to recover the sequence, sparse "
     "ones recover it, all-ones starts leave the block form. Remembered and not confirmed: a b -> 1/(5 sigma^2) for Gaussian starts and "
     "1/scale^2 for sparse ones, the constant at finite T. Derived here: the exact loss of (a, b) and its least value for every start and T, "
+    "the exact loss of every entry and its gradient, "
     "a b -> k1 / (k2 + k3 H_{T-2} / (T - 2)), its logistic course under gradient flow from a = b, and the mean "
     "ratio of prediction to truth, a b E|x_j|^2. variant=full trains a and b alone, "
-    "variant=original the complex matrices. Choices: a = initial_scale, b = value_scale; the mean over sequences, the sum over t.",
+    "variant=original the complex matrices, from the same start or a host's model. Choices: a = initial_scale, b = value_scale; the mean "
+    "over sequences, the sum over t.",
     option_rows,
     default_rows,
     without,

@@ -161,6 +161,54 @@ TEST(MesaFigures, SparseStartsLeaveTheBlocksBySamplingErrorAlone) {
   }
 }
 
+// On the exact population each of d equal diagonal entries is pulled by a d-th of the slope of its block: every entry at a step size
+// goes as the blocks at a d-th of it, and nothing leaves them, for starts whose signs are free.
+TEST(MesaFigures, EveryEntryFreeFollowsTheBlocksOnThePopulation) {
+  const struct {
+    const char *line, *step, *of_blocks;
+  } cases[] = {{"steps=400", "step_size=2e-4", "step_size=4e-5"},
+               {"steps=800 start_scale=2 initial_scale=0.05", "step_size=4e-6", "step_size=8e-7"},
+               {"steps=400 start=sparse", "step_size=3e-3", "step_size=6e-4"},
+               {"steps=400 optimiser=flow relative_tolerance=1e-12 dimension=2 prompt_length=20", "step_size=2e-3", "step_size=1e-3"}};
+  for (const auto& c : cases) {
+    const std::string common = std::string(c.line) + " record_every=20 variant=";
+    const Experiment every(common + "original " + c.step, name), blocks(common + "full " + c.of_blocks, name);
+    ASSERT_EQ(every.status, LAMINA_OK);
+    ASSERT_EQ(every.table->rows(), blocks.table->rows());
+    for (int64_t row = 0; row < every.table->rows(); ++row) {
+      for (const char* column : {"a", "b", "c"})
+        EXPECT_NEAR(every.table->at(row, every.column(column)), blocks.table->at(row, blocks.column(column)), 1e-9) << c.line << " " << row;
+      const double loss = blocks.table->at(row, blocks.column("loss"));
+      EXPECT_NEAR(every.table->at(row, every.column("loss")), loss, 1e-9 * (1 + loss)) << c.line << " " << row;
+    }
+    EXPECT_LT(every.last("off_diagonal"), 1e-12) << c.line;
+    EXPECT_NEAR(every.last("c"), form("mesa_step_size", c.line), 1e-9) << c.line;
+    EXPECT_LT(std::abs(every.last("excess")), 1e-16) << c.line;
+  }
+}
+
+// All ones: E x_j is not 0, the other entries are pulled, and the minimum lies below that of any a, b. A fixed set is fitted below the
+// population's minimum, by matrices that are above it on the population.
+TEST(MesaFigures, OnesLeaveTheBlocksOnThePopulation) {
+  const std::string common = "start=ones dimension=3 prompt_length=20 variant=original ";
+  const Experiment run(common + "step_size=3e-3 steps=600 record_every=1000", name),
+      drawn(common + "data=fixed samples=400 step_size=3e-3 steps=600 record_every=1000", name);
+  const double least = run.last("loss");
+  EXPECT_LT(run.last("excess"), -1.2);
+  EXPECT_GT(run.last("off_diagonal"), 0.08);
+  const std::vector<double>& end = run.trainer->model().parameters();
+  std::vector<double> slope(end.size());
+  find_theory("mesa_gradient").evaluate(run.trainer->task().get(), end, slope);
+  for (double entry : slope) EXPECT_NEAR(entry, 0, 1e-9);
+  const std::vector<double>& x = drawn.trainer->model().parameters();
+  double on_population = 0;
+  find_theory("mesa_loss").evaluate(run.trainer->task().get(), x, {&on_population, 1});
+  std::printf("ones: population %.6f; fitted to 400: %.6f, on the population %.6f\n", least, drawn.last("loss"), on_population);
+  EXPECT_LT(drawn.last("loss"), least - 0.05);
+  EXPECT_GT(on_population, least);
+  EXPECT_LT(on_population, least + 0.5);
+}
+
 TEST(MesaFigures, FullMatricesKeepTheBlocksForSparseStartsAndLeaveThemForOnes) {
   const std::string common = "variant=original data=fixed samples=400 dimension=3 prompt_length=20 record_every=1000 ";
   const Experiment sparse(common + "start=sparse step_size=1e-2 steps=300", name), gaussian(common + "step_size=1e-3 steps=200", name),

@@ -106,7 +106,6 @@ TEST(RotationModel, GradientsAreDifferencesOfLosses) {
 TEST(RotationModel, SaysWhatMeansNothing) {
   const auto task = task_for("");
   EXPECT_THROW(model_for(*task, "variant=w_free"), Error);
-  EXPECT_THROW(tests::trainer_of("variant=original", "mesa_optimisation"), Error);  // population
   EXPECT_THROW(Trainer(task, model_for(*task_for("dimension=7"), "").get(), Options()), Error);
 }
 

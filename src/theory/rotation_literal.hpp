@@ -1,0 +1,63 @@
+// Linear attention on rotating sequences with every entry of P = W_PV [d,2d] and Q = W_KQ [2d,2d] free, complex (arXiv 2405.16845). Tokens
+// are e_t = (x_t, x_{t-1}), so rows and columns of length 2d are pairs (lag, coordinate); with z_j = e^{i theta_j} and x = x_1, real,
+//   yhat_t = 1/(t-1) sum_{s <= t} sum P_{.,aj} Q_{bk,cl} x_j x_k x_l z_j^{s-1-a} z_k^{-(s-1-b)} z_l^{t-1-c},   s >= 1 + max(a, b).
+// E|yhat_t|^2 is a sum over six coordinates j,k,l,j',k',l' and six lags. Which of the coordinates are equal is a partition of the six;
+// over coordinates distinct from block to block the phases leave the number N_t(partition, lags) of pairs (s, s') for which the
+// exponents of every block add up to 0, times a product of moments of x:
+//   (t-1)^2 E|yhat_t|^2 = sum_{partition, lags} moments N_t sum_distinct R_{aj,a'j'} Q_{bk,cl} conj(Q_{b'k',c'l'}),   R = P^T conj(P).
+// Moebius inversion on partitions makes the sums free, hence products of R, Q and conj(Q), each summed over coordinates that no other
+// shares. N_t is a polynomial of degree two from some t on, so the sum over t is closed but for sum 1/n and sum 1/n^2. The same holds of
+// E x_{t+1}^H yhat_t with four coordinates. So the loss 1/2 sum_{t=2}^{T-1} E|yhat_t - x_{t+1}|^2 and its gradient cost O(d^3) at any T.
+// With < , > for the sum over t of E yhat^H yhat', Z = (P, Q), and Z0 = (P0, Q0) the blocks b I, a I of the mean diagonals,
+//   L(Z) = L(Z0) + Re [ <Z0 + Z, D> / 2 - sum_t E x_{t+1}^H yhat_t(D) ],  yhat(D) = yhat(Z) - yhat(Z0), of (P - P0, Q) and of (P0, Q - Q0):
+// L(Z0) is known as a sum of squares above its infimum, and the rest is small where Z is near Z0.
+#pragma once
+#include <array>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "theory/rotation_population.hpp"
+
+namespace lamina {
+
+class RotationLiteralPopulation {
+ public:
+  explicit RotationLiteralPopulation(const RotationLaw& law);
+
+  struct Value {
+    double loss, excess;  // L, and L minus the least loss of blocks b I, a I: less than 0 where other entries help
+  };
+
+  // parameters: Re P, Im P, Re Q, Im Q; gradient, of the same size, is d/dRe and d/dIm and may be null.
+  Value loss_and_gradient(std::span<const double> parameters, double* gradient) const;
+
+ private:
+  // weight times a sum over up to three coordinates that factors share, each from 0 to d - 1; of a factor: which block of lags, where its
+  // sums begin, and how far it moves with each coordinate.
+  struct Factor {
+    int64_t block = 0, offset = 0;
+    std::array<int64_t, 3> stride{};
+  };
+  struct Term {
+    double weight;
+    size_t shared;
+    std::array<Factor, 3> factors;
+  };
+  class Sums;
+  using Ends = std::vector<std::array<size_t, 2>>;  // the two indices of each factor
+
+  // tail: the sums over t, from where counts are polynomials c_0 + c_1 n + c_2 n^2 in n = t - 1, by which to weigh c_0, c_1, c_2.
+  void add_terms(const RotationLaw& law, const std::array<double, 3>& tail, const Ends& ends, std::vector<Term>& terms) const;
+  template <bool slopes>
+  double run(const std::vector<Term>& terms, Sums& first, Sums& second, Sums& third) const;
+  double product(std::span<const double> P, std::span<const double> Q, std::span<const double> other_P,
+                 std::span<const double> other_Q) const;
+  double overlap(std::span<const double> P, std::span<const double> Q) const;
+
+  int64_t d_;
+  RotationPopulation blocks_;
+  std::vector<Term> square_, cross_;  // E|yhat|^2 by R, Q, conj Q; E x^H yhat by P, Q and 1
+};
+
+}  // namespace lamina
