@@ -110,6 +110,7 @@ LAMINA_API lamina_status lamina_catalogue_entry_init(lamina_catalogue_entry* ent
  *   S[i,j] = scale * sum_d Q[i,d] K[j,d] + bias[i,j]  over the keys j that i sees;  P = map(S);  O[i,:] = sum_j P[i,j] V[j,:]
  *   softmax: P = exp(S - lse),  lse = log sum_j exp(S);  linear: P = S;  relu: P = max(S, 0); linear and relu are divided by
  *   nothing, by the number of visible keys, or by their row sum. A row that sees no key gives O = 0, lse = -inf, gradients 0.
+ * A bias of -inf hides a key; a finite one, also the least number of the type, is added: a row full of it weighs its keys alike.
  * Long linear attention takes time linear in the length, unless it is divided by the row sum or has a bias, a mask, a left
  * window, or a plan with weights or scores: these round differently, all else gives the same bits. */
 enum { LAMINA_F64 = 1, LAMINA_F32 = 2 };                                         /* element; 0 means LAMINA_F64 */

@@ -17,17 +17,20 @@
 //
 // Arithmetic and order of summation (the bits), all in the element type; [x] is x rounded, chunks are 256 keys (f32), 128
 // (f64):
-//   c = [scale log2 e] for softmax, [scale] else;  unit = [log2 e] or 1;  q = [c Q]
-//   t[i,j] = fma(bias, unit, chain of fma(q[i,f], K[j,f], .) from 0, f ascending): S log2 e for softmax, S else
-//   m = max of t over the chunks so far (-inf read as 0);  p = exp2([t - m]) or w(t);  when m grows from m_old: factor =
-//   exp2([m_old - m]) multiplies the sum and o
+//   c = [scale log2 e] for softmax in plans without a bias, where t is S log2 e and E = exp2; else [scale], t = S and E = exp,
+//   so that a bias of any size is itself, also the least and the largest finite number;  q = [c Q]
+//   t[i,j] = chain of fma(q[i,f], K[j,f], .) from 0, f ascending, then + bias
+//   m = max of t over the chunks so far (-inf read as 0);  p = E([t - m]) or w(t);  when m grows from m_old: factor =
+//   E([m_old - m]) multiplies the sum and o
 //   sum = [sum + ((l0 + l2) + (l1 + l3))] chunk by chunk, l_k = sum of p over keys j = k mod 4 of the chunk, ascending
 //   o = fma(o, factor, chain of fma(p, V, .) from 0 over the chunk's keys, ascending); the first chunk: the chain
-//   softmax: O = [o [1 / sum]], P = [p [1 / sum]], lse = m ln 2 + log sum, S = [t ln 2]; linear, relu: O = [o / N], P = [p / N]
+//   softmax: O = [o [1 / sum]], P = [p [1 / sum]], lse = log sum + m (E = exp2: m ln 2), S = t ([t ln 2])
+//   linear, relu: O = [o / N], P = [p / N]
 //   G: chain over f ascending, then + dP; sum_j P G as sum, by fma(p, G, .) in each lane; dQ over keys ascending, one chain
 //   dK and dV over (head of the group, query) ascending: one chain, or in a sequence of more than 512 queries one for each 512
 //   (a segment) of a head; the first goes on from 0, the others are added to it, ascending, where the segment's band has keys
 // Linear attention of long sequences goes by states, in an order of its own: states.hpp.
+// No step may leave the range of the type: results are right where c Q, t and o are finite in it.
 // Chunks depend on the element type alone, so no bit depends on the batch, the strides, the threads or the instruction set.
 #pragma once
 #include <cstddef>

@@ -193,21 +193,21 @@ class Backward {
   // 2a. G = dO V^T + dP
   void cotangent(const Queries<T>& x, Tile<T>& tile) {
     const T* d_weights = tile_of_input(call_, x.d_weights, x.block, tile, w_.room);
-    keys_by_queries<T>(call_, x.block, tile, plan_.d_v, x.head.v, w_.do_t, T(0), d_weights, T(1), tile.g, nullptr);
+    keys_by_queries<T>(call_, x.block, tile, plan_.d_v, x.head.v, w_.do_t, T(0), d_weights, tile.g, nullptr);
   }
 
-  // 2b. p = exp2(t - m) for softmax; sum (unless nullptr) += p, and d += p G
+  // 2b. p = exp2(t - m), exp with a bias, for softmax; sum (unless nullptr) += p, and d += p G
   void weigh(const Queries<T>& x, Tile<T>& tile, T* sum, T* d) {
     for (int64_t p = 0; p < x.block.panels; ++p) {
       const int64_t at = tile.at(p, tile.seen[p].first), keys = tile.seen[p].count(), i = p * panel;
       if (softmax())
-        call_.step.softmax(keys, w_.m + i, tile.s + at, sum + i, d ? tile.g + at : nullptr, d ? d + i : nullptr);
+        call_.step.softmax(call_.natural, keys, w_.m + i, tile.s + at, sum + i, d ? tile.g + at : nullptr, d ? d + i : nullptr);
       else
         call_.step.map(plan_.map, keys, tile.s + at, nullptr, sum + i, tile.g + at, d + i);
     }
   }
 
-  // t, for softmax exp2(t - m) in its place, and G of a tile.
+  // t, for softmax p in its place, and G of a tile.
   void recompute(const Queries<T>& x, Tile<T>& tile, int64_t* seen) {
     score_tile(x, tile, w_.m_any, seen);
     if (softmax()) weigh(x, tile, w_.sum_any, nullptr);

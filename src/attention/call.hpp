@@ -25,14 +25,14 @@ struct Call {
   const kernels::Table<T>& kernel;
   const kernels::AttentionTable<T>& step;
 
-  T query_factor;  // of Q in the scores: t = S log2 e for softmax, else S
-  T unit;          // t of S = 1
+  bool natural;    // softmax with a bias: t = S and p = exp(t - m); without: t = S log2 e and p = exp2(t - m), which is faster
+  T query_factor;  // of Q in the scores
 
   Call(const Plan& p, const lamina_attention_arrays& a)
       : plan(p), arrays(a), kernel(p.isa->table<T>()), step(p.isa->table<T>().attention) {
     const double log2_e = 0x1.71547652b82fep+0;
-    query_factor = static_cast<T>(p.map == kernels::Map::softmax ? p.scale * log2_e : p.scale);
-    unit = static_cast<T>(p.map == kernels::Map::softmax ? log2_e : 1);
+    natural = p.has(LAMINA_WITH_BIAS);
+    query_factor = static_cast<T>(p.map == kernels::Map::softmax && !natural ? p.scale * log2_e : p.scale);
   }
 
   // The places that sequence b has for queries and for keys, whether or not its lengths fill them.

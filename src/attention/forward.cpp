@@ -68,7 +68,7 @@ void finish_divisor(const Plan& plan, const Block& block, Scratch<T>& w) {
   }
 }
 
-// 3. P = exp2(t - m), or the map of S; sum (unless nullptr) = sum_j P
+// 3. P = exp2(t - m), exp with a bias, or the map of S; sum (unless nullptr) = sum_j P
 template <class T>
 void weigh(const Call<T>& call, const Block& block, const Tile<T>& tile, const T* m, T* sum) {
   const Map map = call.plan.map;
@@ -77,7 +77,7 @@ void weigh(const Call<T>& call, const Block& block, const Tile<T>& tile, const T
     const Keys keys = tile.seen[p];
     T *s = tile.s + tile.at(p, keys.first), *panel_sum = sum ? sum + p * panel : nullptr;
     if (map == Map::softmax)
-      call.step.softmax(keys.count(), m + p * panel, s, panel_sum, nullptr, nullptr);
+      call.step.softmax(call.natural, keys.count(), m + p * panel, s, panel_sum, nullptr, nullptr);
     else
       call.step.map(map, keys.count(), s, s, panel_sum, nullptr, nullptr);
   }
@@ -123,12 +123,12 @@ void forward_block(const Call<T>& call, Scratch<T> w, int64_t b, int64_t h, int6
   const T* factor[block_panels] = {};  // of a panel's o, once it is begun
   for (int64_t j0 = block.first; j0 < block.last; j0 += plan.key_chunk) {
     Tile<T> tile(plan, block, j0, w.s, nullptr, w.visible);
-    // 2. t = (c Q) K^T + unit bias
+    // 2. t = (c Q) K^T + bias
     std::copy_n(w.m, stride, w.m_old);
     score(call, head, block, w.q_t, w.bias, tile, w.m, w.seen);
-    if (scores) put_tile(scores, block, tile, tile.s, softmax ? ln2<T> : T(1));
+    if (scores) put_tile(scores, block, tile, tile.s, softmax && !call.natural ? ln2<T> : T(1));
     // 3. P = exp2(t - m), or the map of S; sum = sum_j P
-    if (softmax && j0 > block.first) call.step.rescale(stride, w.m_old, w.m, w.factor, w.sum);
+    if (softmax && j0 > block.first) call.step.rescale(call.natural, stride, w.m_old, w.m, w.factor, w.sum);
     weigh(call, block, tile, w.m, summed ? w.sum : nullptr);
     // 4. o = o exp2(m_old - m) + P V
     const Rows<T> v = contiguous(head.v, j0, tile.keys, plan.d_v, w.v);
@@ -139,11 +139,13 @@ void forward_block(const Call<T>& call, Scratch<T> w, int64_t b, int64_t h, int6
   for (int64_t p = 0; p < block.panels; ++p)
     if (!factor[p]) std::fill_n(w.o + p * panel * o_row, panel * o_row, T(0));
 
-  // 5. lse = m ln 2 + log sum;  O = o / N
+  // 5. lse = m ln 2 + log sum, m + log sum with a bias;  O = o / N
   if (lse) {
     call.kernel.log(block.rows, w.sum, w.factor);
     for (int64_t i = 0; i < block.rows; ++i)
-      *lse.at(block.i0 + i) = w.seen[i] == 0 ? -infinity<T> : natural(w.m[i], w.factor[i]);
+      *lse.at(block.i0 + i) = w.seen[i] == 0 ? -infinity<T>
+                              : call.natural ? w.m[i] + w.factor[i]
+                                             : natural(w.m[i], w.factor[i]);
     fill(lse, block.i0 + block.rows, block.places - block.rows, 1, -infinity<T>);
   }
   finish_divisor(plan, block, w);

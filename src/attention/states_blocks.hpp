@@ -212,10 +212,10 @@ class States {
     }
   }
   void scores(const Head<T>& head, const Block& block, const Tile<T>& tile) const {
-    keys_by_queries<T>(call_, block, tile, plan_.d, head.k, w_.q_t, T(0), nullptr, T(1), tile.s, nullptr);
+    keys_by_queries<T>(call_, block, tile, plan_.d, head.k, w_.q_t, T(0), nullptr, tile.s, nullptr);
   }
   void cotangents(const Head<T>& head, const Block& block, const Tile<T>& tile) const {
-    keys_by_queries<T>(call_, block, tile, plan_.d_v, head.v, w_.do_t, T(0), nullptr, T(1), tile.g, nullptr);
+    keys_by_queries<T>(call_, block, tile, plan_.d_v, head.v, w_.do_t, T(0), nullptr, tile.g, nullptr);
   }
 
   // dO / N of a block

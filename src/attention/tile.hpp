@@ -139,11 +139,11 @@ void transpose(const Call<T>& call, const Block& block, int64_t features, T fact
 }
 
 // c = A B^T of keys by queries on all of seen[], where rows of A are keys, and B^T comes in panels [panels, features, 16]; what
-// is not visible becomes `hidden`. unit * more, a tile (unless nullptr), is added first; m (unless nullptr) is the running
+// is not visible becomes `hidden`. more, a tile (unless nullptr), is added first; m (unless nullptr) is the running
 // maximum.
 template <class T>
 void keys_by_queries(const Call<T>& call, const Block& block, const Tile<T>& tile, int64_t features, const Matrix<const T>& a,
-                     const T* b_t, T hidden, const T* more, T unit, T* c, T* m) {
+                     const T* b_t, T hidden, const T* more, T* c, T* m) {
   tile.for_each_rectangle(block.panels, [&](Keys keys, int64_t p0, int64_t p1, bool full) {
     const bool done = full && !more;
     call.step.keys_by_queries(keys.count(), p1 - p0, features, a.at(tile.j0 + keys.first), a.row, a.col,
@@ -151,13 +151,13 @@ void keys_by_queries(const Call<T>& call, const Block& block, const Tile<T>& til
                               done && m ? m + p0 * panel : nullptr);
     for (int64_t p = p0; p < p1 && !done; ++p) {
       const int64_t at = tile.at(p, keys.first);
-      call.step.score(keys.count(), more ? more + at : nullptr, unit, tile.is_full(p, keys.first) ? nullptr : tile.visible + at,
+      call.step.score(keys.count(), more ? more + at : nullptr, tile.is_full(p, keys.first) ? nullptr : tile.visible + at,
                       hidden, c + at, m ? m + p * panel : nullptr);
     }
   });
 }
 
-// t = (c Q) K^T + unit bias over the visible keys, elsewhere what the map makes 0 of; m (softmax) is the running maximum. q_t:
+// t = (c Q) K^T + bias over the visible keys, elsewhere what the map makes 0 of; m (softmax) is the running maximum. q_t:
 // (c Q)^T of the block; bias_room: one tile.
 template <class T>
 void score(const Call<T>& call, const Head<T>& head, const Block& block, const T* q_t, T* bias_room, Tile<T>& tile, T* m,
@@ -165,7 +165,7 @@ void score(const Call<T>& call, const Head<T>& head, const Block& block, const T
   const bool softmax = call.plan.map == kernels::Map::softmax;
   const T* bias = tile_of_input(call, head.bias, block, tile, bias_room);
   find_visible(head, block, tile, bias, count);
-  keys_by_queries(call, block, tile, call.plan.d, head.k, q_t, softmax ? -infinity<T> : T(0), bias, call.unit, tile.s,
+  keys_by_queries(call, block, tile, call.plan.d, head.k, q_t, softmax ? -infinity<T> : T(0), bias, tile.s,
                   softmax ? m : nullptr);
 }
 

@@ -86,13 +86,13 @@ bool attention_finite(int64_t rows, int64_t cols, const T* x, int64_t x_row) {
 }
 
 template <class T>
-void attention_score(int64_t keys, const T* bias, T unit, const uint16_t* visible, T hidden, T* s, T* m) {
-  const Batch<T> factor = splat(unit), absent = splat(hidden);
+void attention_score(int64_t keys, const T* bias, const uint16_t* visible, T hidden, T* s, T* m) {
+  const Batch<T> absent = splat(hidden);
   for (int64_t i = 0; i < lanes; i += width<T>) {
     Batch<T> top = m ? load(m + i) : absent;
     for (int64_t at = i; at < keys * lanes; at += lanes) {
       Batch<T> x = load(s + at);
-      if (bias) x = fma(load(bias + at), factor, x);
+      if (bias) x = x + load(bias + at);
       if (visible) x = select(load_visible<T>(visible + at), x, absent);
       store(s + at, x);
       top = greater(x, top);
@@ -101,7 +101,15 @@ void attention_score(int64_t keys, const T* bias, T unit, const uint16_t* visibl
   }
 }
 
-template <bool with_g, class T>
+template <bool natural, class T>
+LAMINA_INLINE Batch<T> exponential(Batch<T> x) {
+  if constexpr (natural)
+    return exp(x);
+  else
+    return exp2(x);
+}
+
+template <bool natural, bool with_g, class T>
 LAMINA_INLINE void softmax_panel(int64_t keys, const T* m, T* s, T* sum, const T* g, T* d) {
   Batch<T> point;
   Four<T> p_sum, d_sum;
@@ -112,7 +120,7 @@ LAMINA_INLINE void softmax_panel(int64_t keys, const T* m, T* s, T* sum, const T
         p_sum.clear(), d_sum.clear();
       },
       [&](int64_t at, int l) LAMINA_INLINE_LAMBDA {
-        const Batch<T> p = exp2(load(s + at) - point);
+        const Batch<T> p = exponential<natural>(load(s + at) - point);
         store(s + at, p);
         p_sum.lane[l] = p_sum.lane[l] + p;
         if constexpr (with_g) d_sum.lane[l] = fma(p, load(g + at), d_sum.lane[l]);
@@ -123,8 +131,11 @@ LAMINA_INLINE void softmax_panel(int64_t keys, const T* m, T* s, T* sum, const T
       });
 }
 template <class T>
-void attention_softmax(int64_t keys, const T* m, T* s, T* sum, const T* g, T* d) {
-  g ? softmax_panel<true>(keys, m, s, sum, g, d) : softmax_panel<false>(keys, m, s, sum, g, d);
+void attention_softmax(bool natural, int64_t keys, const T* m, T* s, T* sum, const T* g, T* d) {
+  if (natural)
+    g ? softmax_panel<true, true>(keys, m, s, sum, g, d) : softmax_panel<true, false>(keys, m, s, sum, g, d);
+  else
+    g ? softmax_panel<false, true>(keys, m, s, sum, g, d) : softmax_panel<false, false>(keys, m, s, sum, g, d);
 }
 
 template <class T>
@@ -156,9 +167,9 @@ void attention_map(Map map, int64_t keys, const T* s, T* p, T* sum, const T* g, 
 }
 
 template <class T>
-void attention_rescale(int64_t queries, const T* m_old, const T* m, T* factor, T* sum) {
+void attention_rescale(bool natural, int64_t queries, const T* m_old, const T* m, T* factor, T* sum) {
   for (int64_t i = 0; i < queries; i += width<T>) {
-    const Batch<T> f = exp2(load(m_old + i) - reference_point(load(m + i)));
+    const Batch<T> x = load(m_old + i) - reference_point(load(m + i)), f = natural ? exp(x) : exp2(x);
     store(factor + i, f);
     store(sum + i, load(sum + i) * f);
   }

@@ -31,17 +31,17 @@ struct AttentionTable {
   // Whether x[i*x_row + f], i < rows, f < cols, are all finite.
   bool (*finite)(int64_t rows, int64_t cols, const T* x, int64_t x_row);
 
-  // s = fma(bias, unit, s) (bias nullptr: s), `hidden` where not visible; m[i] = max(m[i], s[j,i] over j), a NaN ignored.
-  void (*score)(int64_t keys, const T* bias, T unit, const uint16_t* visible, T hidden, T* s, T* m);
-  // p = exp2(s - m), with m = -inf read as 0, in place of s;  sum[i] += sum4_j p[j,i], key j in lane j mod 4, (0 + 2) + (1 +
-  // 3). With g: d[i] += sum4_j p[j,i] g[j,i], by fma in each lane.
-  void (*softmax)(int64_t keys, const T* m, T* s, T* sum, const T* g, T* d);
+  // s = s + bias (nullptr: s), `hidden` where not visible; m[i] = max(m[i], s[j,i] over j), a NaN ignored.
+  void (*score)(int64_t keys, const T* bias, const uint16_t* visible, T hidden, T* s, T* m);
+  // p = E(s - m), E = exp (natural) or exp2, with m = -inf read as 0, in place of s;  sum[i] += sum4_j p[j,i], key j in lane
+  // j mod 4, (0 + 2) + (1 + 3). With g: d[i] += sum4_j p[j,i] g[j,i], by fma in each lane.
+  void (*softmax)(bool natural, int64_t keys, const T* m, T* s, T* sum, const T* g, T* d);
   // p = w(s), w(s) = s (linear) or s < 0 ? 0 : s (relu);  sum[i] += sum4_j p[j,i], d[i] += sum4_j p[j,i] g[j,i]. p may be s,
   // and nullptr where there is a sum.
   void (*map)(Map map, int64_t keys, const T* s, T* p, T* sum, const T* g, T* d);
-  // For a maximum that has grown from m_old to m: factor = exp2(m_old - m) (m = -inf read as 0), sum *= factor. i < queries, a
+  // For a maximum that has grown from m_old to m: factor = E(m_old - m) (m = -inf read as 0), sum *= factor. i < queries, a
   // multiple of 16.
-  void (*rescale)(int64_t queries, const T* m_old, const T* m, T* factor, T* sum);
+  void (*rescale)(bool natural, int64_t queries, const T* m_old, const T* m, T* factor, T* sum);
   // y[i,f] = fma(y[i,f], factor[i], x[i,f]) (factor nullptr: y + x), i < rows, f < cols; rows contiguous.
   void (*scale_add)(int64_t rows, int64_t cols, const T* factor, const T* x, int64_t x_row, T* y, int64_t y_row);
   // y[i,f] = inverse ? x[i,f] n[i] : x[i,f] / n[i].

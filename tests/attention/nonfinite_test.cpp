@@ -82,6 +82,41 @@ TEST(AttentionNonFinite, EmptyRows) {
   }
 }
 
+// A finite bias however large is a number like another: rows full of -max (a mask, as many write it) weigh all keys alike, and
+// so do those full of max; keys that lie so far below another get nothing.
+template <class T>
+void check_largest_biases() {
+  const oracle::Real max = std::numeric_limits<T>::max();
+  const int64_t keys = 300;
+  lamina_attention_spec s = new_spec();
+  s.element = element<T>, s.batch = s.heads = 1, s.queries = 5, s.keys = keys, s.width = 4;
+  s.flags = LAMINA_WITH_BIAS | LAMINA_WITH_WEIGHTS | LAMINA_WITH_SCORES | LAMINA_WITH_LSE;
+  Problem p = make_problem(s, 3);
+  for (int64_t j = 0; j < keys; ++j) {
+    p.bias[j] = -max, p.bias[keys + j] = max, p.bias[2 * keys + j] = -max * 0.7L;
+    p.bias[3 * keys + j] = j == 299 ? 0 : -max;  // far apart, and further than any number
+    p.bias[4 * keys + j] = j == 299 ? max : -max;
+  }
+  const oracle::Solution truth = oracle::solve(p);
+  const Outputs<T> got = run<T>(p);
+  EXPECT_LT(expect_near(got, truth, describe(p)), 1);
+  for (int64_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(got.lse[i], static_cast<T>(p.bias[i * keys]));
+    for (int64_t j = 0; j < keys; ++j) {
+      EXPECT_EQ(got.weights[i * keys + j], T(1) / static_cast<T>(keys));
+      EXPECT_EQ(got.scores[i * keys + j], static_cast<T>(p.bias[i * keys]));
+    }
+  }
+  EXPECT_EQ(got.weights[4 * keys - 1], 1);
+  EXPECT_EQ(got.weights[5 * keys - 1], 1);
+  for (const auto* x : {&got.o, &got.lse, &got.scores, &got.d_q, &got.d_k, &got.d_v, &got.d_bias})
+    for (const T value : *x) EXPECT_TRUE(std::isfinite(value));
+}
+TEST(AttentionNonFinite, LargestBiases) {
+  check_largest_biases<float>();
+  check_largest_biases<double>();
+}
+
 // ReLU with row sum 0: output 0 and zero gradients. Linear with row sum 0 divides literally.
 TEST(AttentionNonFinite, RowSumZero) {
   lamina_attention_spec s = new_spec();

@@ -1,6 +1,7 @@
 // The oracle: attention and its adjoint written from the formulas, element by element in long double, nothing shared with the
 // engine. Beside each result stands its magnitude (the same sum with absolute values), to which tolerances are relative.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -47,7 +48,9 @@ struct Result {
 };
 struct Solution {
   Result value, size;
-  Real largest_score = 0;  // the S of the error bounds: max of |scale| sum |q||k| + |bias|
+  // The S of the error bounds: max of |scale| sum |q||k| + |bias| over the scores whose rounding reaches a result. That of a
+  // score does not whose weight is 0 however it is rounded, or whose bias takes the rest in without a trace, here as there.
+  Real largest_score = 0;
 };
 
 inline bool sees(const Problem& p, int64_t b, int64_t h, int64_t i, int64_t j) {
@@ -98,13 +101,17 @@ inline Solution solve(const Problem& p) {
           s[j] = scale * dot + bias, s_size[j] = std::fabs(scale) * size + std::fabs(bias);
           out.value.scores[row * Lk + j] = s[j], out.size.scores[row * Lk + j] = s_size[j];
           if (s[j] > top) top = s[j];
-          if (std::isfinite(s_size[j]) && s_size[j] > out.largest_score) out.largest_score = s_size[j];
         }
         if (seen == 0) continue;
         // w(S), w'(S), N, P
         Real N = norm == LAMINA_NORMALISE_VISIBLE ? static_cast<Real>(seen) : norm == LAMINA_NORMALISE_NONE ? 1 : 0, N_size = N;
         for (int64_t j = 0; j < Lk; ++j) {
           if (!sees(p, b, h, i, j)) continue;
+          const Real bias = p.has(LAMINA_WITH_BIAS) ? std::fabs(p.bias[row * Lk + j]) : 0;
+          const bool nothing = map == LAMINA_SOFTMAX ? s[j] - top < -800 : map == LAMINA_RELU && s[j] < -s_size[j] / 2;
+          const bool absorbed = s_size[j] - bias < std::ldexp(bias, -70);
+          if (!nothing && !absorbed && std::isfinite(s_size[j])) out.largest_score = std::max(out.largest_score, s_size[j]);
+          if (map == LAMINA_RELU && nothing) s_size[j] = 0;
           if (map == LAMINA_SOFTMAX) {
             w[j] = slope[j] = std::exp(s[j] - (top == -inf ? 0 : top));  // all scores -inf: 0 / 0
           } else if (map == LAMINA_LINEAR) {

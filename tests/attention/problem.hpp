@@ -37,6 +37,25 @@ inline lamina_attention_spec new_spec() {
   return spec;
 }
 
+// Biases at the ends of the type, as hosts write "masked" by a finite number: here and there, and in whole rows. Those of relu
+// are negative, for its weights are scores.
+inline void put_largest(Problem& p, Dice& dice) {
+  const auto largest = p.spec.element == LAMINA_F32 ? static_cast<oracle::Real>(std::numeric_limits<float>::max())
+                                                    : static_cast<oracle::Real>(std::numeric_limits<double>::max());
+  const oracle::Real ends[] = {-largest, p.spec.element == LAMINA_F32 ? -1e38f : -1e308, largest};
+  const auto end = [&] { return ends[dice.below(p.spec.map == LAMINA_RELU ? 2 : 3)]; };
+  const int64_t keys = p.Lk(), rows = keys ? static_cast<int64_t>(p.bias.size()) / keys : 0;
+  for (int64_t row = 0; row < rows; ++row) {
+    const bool whole = dice.chance(0.2);
+    const oracle::Real same = end();
+    for (int64_t j = 0; j < keys; ++j)
+      if (whole)
+        p.bias[row * keys + j] = same;
+      else if (dice.chance(0.1))
+        p.bias[row * keys + j] = end();
+  }
+}
+
 // Numbers for a spec. Scores of relu are sums of multiples of 1/64, exact in both types, so that their signs are too.
 inline Problem make_problem(const lamina_attention_spec& spec, uint64_t seed) {
   Problem p;
@@ -65,6 +84,7 @@ inline Problem make_problem(const lamina_attention_spec& spec, uint64_t seed) {
     p.bias = numbers(square, coarse, positive);
     for (auto& value : p.bias)
       if (dice.chance(0.1)) value = -std::numeric_limits<oracle::Real>::infinity();
+    if (spec.map != LAMINA_LINEAR && dice.chance(0.3)) put_largest(p, dice);
   }
   if (p.has(LAMINA_WITH_MASK)) {
     p.mask.resize(square);
