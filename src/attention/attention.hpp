@@ -99,6 +99,9 @@ class Plan {
   int64_t shared_states;  // and as many in memory at a time where threads share a key head; 0: they do not
   int slots;              // threads that can work at once: copies of the scratch
 
+  // Whether a call has nothing to write (but dscale = 0): no array of queries has an element and, backward, none of keys.
+  bool nothing(int32_t direction) const { return n * H == 0 || (L_q == 0 && (direction == LAMINA_FORWARD || L_k == 0)); }
+
   const Team& team() const { return *team_; }
   // Bytes that one call in `direction` (LAMINA_FORWARD, LAMINA_BACKWARD) needs.
   size_t workspace(int32_t direction) const;

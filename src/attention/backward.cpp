@@ -388,6 +388,10 @@ template size_t backward_workspace<double>(const Plan&);
 
 void backward(const Plan& plan, const lamina_attention_arrays& arrays, void* workspace, size_t workspace_bytes) {
   check_backward(plan, arrays, workspace, workspace_bytes);
+  if (plan.nothing(LAMINA_BACKWARD)) {
+    if (arrays.d_scale) *arrays.d_scale = 0;
+    return;
+  }
   const Workspace memory(workspace, plan.workspace(LAMINA_BACKWARD));
   plan.f64 ? run_any<double>(plan, arrays, memory.memory()) : run_any<float>(plan, arrays, memory.memory());
 }

@@ -210,6 +210,7 @@ template size_t forward_workspace<double>(const Plan&);
 
 void forward(const Plan& plan, const lamina_attention_arrays& arrays, void* workspace, size_t workspace_bytes) {
   check_forward(plan, arrays, workspace, workspace_bytes);
+  if (plan.nothing(LAMINA_FORWARD)) return;
   const Workspace memory(workspace, plan.workspace(LAMINA_FORWARD));
   plan.f64 ? run_any<double>(plan, arrays, memory.memory()) : run_any<float>(plan, arrays, memory.memory());
 }

@@ -105,7 +105,7 @@ Plan::Lanes choose_lanes(const Plan& plan, int32_t direction) {
       LAMINA_WITH_BIAS | LAMINA_WITH_MASK | LAMINA_WITH_WEIGHTS | LAMINA_WITH_SCORES | LAMINA_WITH_OFFSETS;
   const int64_t heads = plan.n * plan.H_kv;
   if (plan.states_from > 0 || plan.has(elsewhere) || std::max(plan.L_q, plan.L_k) > short_tokens ||
-      std::max(plan.d, plan.d_v) > short_width || heads == 0)
+      std::max(plan.d, plan.d_v) > short_width || heads == 0 || plan.L_q == 0)
     return Plan::Lanes::block;
   const int64_t widest = 64 / plan.element_bytes();
   const int64_t entries = plan.f64 ? plan.isa->f64->short_attention.entries : plan.isa->f32->short_attention.entries;

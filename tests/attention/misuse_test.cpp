@@ -1,5 +1,6 @@
 // Misuse: each wrong field of a spec and each wrong array of a call gives a status and a text that names it, and no output is
 // touched.
+#include <ctime>
 #include <functional>
 #include <limits>
 
@@ -286,6 +287,31 @@ TEST(AttentionUse, OptionalArrays) {
   ASSERT_EQ(lamina_attention_arrays_init(&none, sizeof none), LAMINA_OK);
   EXPECT_EQ(lamina_attention_forward(nothing.get(), &none, nullptr, 0), LAMINA_OK) << lamina_last_error();
   EXPECT_EQ(lamina_attention_backward(nothing.get(), &none, nullptr, 0), LAMINA_OK) << lamina_last_error();
+}
+
+// Sequences without an element are not walked one by one, nor is memory held for each: 2^34 of them would take minutes and 128
+// GiB.
+TEST(AttentionUse, NothingToDoIsDoneAtOnce) {
+  for (const int32_t map : {LAMINA_SOFTMAX, LAMINA_LINEAR})
+    for (const int64_t width : {3, 70}) {
+      lamina_attention_spec s = good_spec();
+      s.map = map, s.batch = int64_t{1} << 34, s.heads = s.kv_heads = 1, s.queries = s.keys = 0, s.width = width;
+      const Plan plan = make_plan(s);
+      lamina_attention_arrays none;
+      ASSERT_EQ(lamina_attention_arrays_init(&none, sizeof none), LAMINA_OK);
+      double d_scale = 5;
+      none.d_scale = &d_scale;
+      for (const int32_t direction : {LAMINA_FORWARD, LAMINA_BACKWARD}) {
+        size_t bytes = 0;
+        ASSERT_EQ(lamina_attention_workspace(plan.get(), direction, &bytes), LAMINA_OK);
+        EXPECT_LE(bytes, size_t{1} << 20);
+        const std::clock_t begin = std::clock();
+        const auto call = direction == LAMINA_FORWARD ? lamina_attention_forward : lamina_attention_backward;
+        EXPECT_EQ(call(plan.get(), &none, nullptr, 0), LAMINA_OK) << lamina_last_error();
+        EXPECT_LT(std::clock() - begin, CLOCKS_PER_SEC);
+      }
+      EXPECT_EQ(d_scale, 0);
+    }
 }
 
 }  // namespace
