@@ -21,6 +21,43 @@ template <class... Parts>
   fail(LAMINA_E_ARGUMENT, what);
 }
 
+// The axes of an output that have more than one place, the largest stride first; reach[k]: from its first element to its last
+// along the axes from k on. No two elements share a place, so each stride is more than the reach of what follows.
+struct Axes {
+  int count = 0;
+  int64_t stride[4], extent[4], reach[5];
+
+  Axes(const int64_t* strides, const Extents& extents) {
+    for (int k = 0; k < 4; ++k) {
+      if (extents.n[k] == 1) continue;
+      int at = count++;
+      for (; at > 0 && stride[at - 1] < strides[k]; --at) stride[at] = stride[at - 1], extent[at] = extent[at - 1];
+      stride[at] = strides[k], extent[at] = extents.n[k];
+    }
+    reach[count] = 0;
+    for (int k = count; k-- > 0;) reach[k] = reach[k + 1] + stride[k] * (extent[k] - 1);
+  }
+};
+
+// Whether an element of x along its axes from kx on stands where one of y does from ky on, whose first is `ahead` elements
+// after that of x. By the largest stride s: multiples k s of it, k the difference of the two indices, that bring what remains
+// of the two within each other's reach. These are two at most if both have the stride, or if the other lies within it; where
+// they are more the two are not told apart, and taken to meet.
+bool meet(const Axes& x, int kx, const Axes& y, int ky, int64_t ahead) {
+  if (ahead > x.reach[kx] || -ahead > y.reach[ky]) return false;
+  if (kx == x.count && ky == y.count) return true;
+  const int64_t sx = kx < x.count ? x.stride[kx] : 0, sy = ky < y.count ? y.stride[ky] : 0, s = std::max(sx, sy);
+  const int64_t above = sx == s ? x.extent[kx] - 1 : 0, below = sy == s ? y.extent[ky] - 1 : 0;
+  if (sx == s) ++kx;
+  if (sy == s) ++ky;
+  const auto floor = [s](int64_t a) { return a / s - (a % s < 0 ? 1 : 0); };
+  const int64_t first = std::max(-floor(x.reach[kx] - ahead), -below), last = std::min(floor(ahead + y.reach[ky]), above);
+  if (last - first > 2) return true;
+  for (int64_t k = first; k <= last; ++k)
+    if (meet(x, kx, y, ky, ahead - k * s)) return true;
+  return false;
+}
+
 // The byte ranges of one call, inputs before outputs. Fixed room: a call allocates nothing.
 class Ranges {
  public:
@@ -29,11 +66,15 @@ class Ranges {
     if (!output) inputs_ = count_ + 1;
     range_[count_++] = {name, low, high};
   }
+  // That the output added next has these strides: its elements, and not all that lies between them, are what it writes.
+  void next_has(const int64_t* stride, const Extents& extents, int64_t bytes) {
+    layout_[layouts_++] = {count_, stride, extents, bytes};
+  }
   void check_overlaps() const {
     bool some = false;
     for (int i = inputs_; i < count_; ++i)
       for (int j = 0; j < i; ++j) some |= overlap(range_[i], range_[j]);
-    if (some) fail_overlap();
+    if (some) tell_apart();
   }
 
  private:
@@ -41,14 +82,35 @@ class Ranges {
     const char* name;
     uintptr_t low, high;
   };
+  struct Layout {
+    int range;
+    const int64_t* stride;
+    Extents extents;
+    int64_t bytes;
+  };
   static bool overlap(const Range& x, const Range& y) { return (x.low < y.high) & (y.low < x.high); }
-  [[noreturn]] void fail_overlap() const {
-    for (int i = inputs_;; ++i)
+  const Layout* layout(int range) const {
+    for (int l = 0; l < layouts_; ++l)
+      if (layout_[l].range == range) return &layout_[l];
+    return nullptr;
+  }
+  // Of ranges that overlap: whether they are two outputs whose elements lie between each other's, as in one packed array. All
+  // elements of a call's outputs are of one size, to which they are aligned.
+  bool interleave(int i, int j) const {
+    const Layout *x = layout(i), *y = layout(j);
+    if (!x || !y) return false;
+    const auto ahead = static_cast<int64_t>(range_[j].low - range_[i].low) / x->bytes;
+    return !meet(Axes(x->stride, x->extents), 0, Axes(y->stride, y->extents), 0, ahead);
+  }
+  void tell_apart() const {
+    for (int i = inputs_; i < count_; ++i)
       for (int j = 0; j < i; ++j)
-        if (overlap(range_[i], range_[j])) fail_array(range_[i].name, " overlaps ", range_[j].name, ", must not");
+        if (overlap(range_[i], range_[j]) && !interleave(i, j))
+          fail_array(range_[i].name, " overlaps ", range_[j].name, ", must not");
   }
   Range range_[24];
-  int count_ = 0, inputs_ = 0;
+  Layout layout_[4];  // o, lse, weights, scores, or d_q, d_k, d_v, d_bias
+  int count_ = 0, inputs_ = 0, layouts_ = 0;
 };
 
 class Checker {
@@ -66,6 +128,7 @@ class Checker {
     const int64_t bytes = plan_.element_bytes();
     if (!present(name, x.data, extents, required, bytes)) return;
     check_distinct(name, x.stride, extents);
+    ranges_.next_has(x.stride, extents, bytes);
     add(name, x.data, x.stride, extents, bytes, true);
   }
   // An array that the plan does not know about may not be given: it would be ignored.

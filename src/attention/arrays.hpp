@@ -5,7 +5,8 @@
 namespace lamina::attention {
 
 // Throws Error naming the argument: what is required and absent, given and not planned, misaligned, out of the address space,
-// overlapping (byte ranges of outputs, the workspace among them, with any other array), lengths out of range.
+// overlapping (byte ranges of outputs, the workspace among them, with any other array; of two outputs their elements), lengths
+// out of range.
 void check_forward(const Plan& plan, const lamina_attention_arrays& arrays, const void* workspace, size_t workspace_bytes);
 void check_backward(const Plan& plan, const lamina_attention_arrays& arrays, const void* workspace, size_t workspace_bytes);
 
