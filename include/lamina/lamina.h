@@ -167,7 +167,9 @@ LAMINA_API lamina_status lamina_attention_spec_init(lamina_attention_spec* spec,
  * q, o, lse, d_o, d_lse, d_q (query_offsets) and of k, v, d_k, d_v (key_offsets) is not read: they are [H, offsets[B], feature].
  * What is [query, key] stays [B,H,S_q,S_k], positions counted from the start of each sequence.
  * From the first byte of an output to its last no input may stand, nor the workspace. Outputs may lie between each other's
- * elements but share none: d_q, d_k, d_v may be parts of one array [B,S,3,H,D], or with H_kv < H of [B,S,H+2*H_kv,D]. */
+ * elements but share none: d_q, d_k, d_v may be parts of one array [B,S,3,H,D], or with H_kv < H of [B,S,H+2*H_kv,D].
+ * Strides of an output are positive, but that d_bias may have stride 0 along axes where bias has: there it is the sum, of
+ * batches, heads, queries, keys in ascending order, in double. */
 typedef struct lamina_input { const void* data; int64_t stride[4]; } lamina_input;
 typedef struct lamina_output { void* data; int64_t stride[4]; } lamina_output;
 

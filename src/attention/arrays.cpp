@@ -27,12 +27,12 @@ struct Axes {
   int count = 0;
   int64_t stride[4], extent[4], reach[5];
 
-  Axes(const int64_t* strides, const Extents& extents) {
+  Axes(const int64_t* strides, const int64_t* extents) {
     for (int k = 0; k < 4; ++k) {
-      if (extents.n[k] == 1) continue;
+      if (extents[k] == 1) continue;
       int at = count++;
       for (; at > 0 && stride[at - 1] < strides[k]; --at) stride[at] = stride[at - 1], extent[at] = extent[at - 1];
-      stride[at] = strides[k], extent[at] = extents.n[k];
+      stride[at] = strides[k], extent[at] = extents[k];
     }
     reach[count] = 0;
     for (int k = count; k-- > 0;) reach[k] = reach[k + 1] + stride[k] * (extent[k] - 1);
@@ -68,7 +68,7 @@ class Ranges {
   }
   // That the output added next has these strides: its elements, and not all that lies between them, are what it writes.
   void next_has(const int64_t* stride, const Extents& extents, int64_t bytes) {
-    layout_[layouts_++] = {count_, stride, extents, bytes};
+    layout_[layouts_++] = {count_, stride, {extents.n[0], extents.n[1], extents.n[2], extents.n[3]}, bytes};
   }
   void check_overlaps() const {
     bool some = false;
@@ -85,7 +85,7 @@ class Ranges {
   struct Layout {
     int range;
     const int64_t* stride;
-    Extents extents;
+    int64_t extents[4];
     int64_t bytes;
   };
   static bool overlap(const Range& x, const Range& y) { return (x.low < y.high) & (y.low < x.high); }
@@ -290,7 +290,22 @@ void check_inputs(Checker& check, const Plan& p, const lamina_attention_arrays& 
   check.lengths("key_lengths", a.key_lengths, p.L_k, a.key_offsets);
 }
 
+// Where d_bias is summed along an axis, it has one element there.
+Extents extents_of_d_bias(const Plan& p, const lamina_attention_arrays& a) {
+  Extents extents = {p.n, p.H, p.L_q, p.L_k};
+  for (int k = 0; k < 4; ++k)
+    if (a.d_bias.stride[k] == 0 && a.bias.stride[k] == 0) extents.n[k] = std::min<int64_t>(extents.n[k], 1);
+  return extents;
+}
+
 }  // namespace
+
+bool sums_bias(const Plan& p, const lamina_attention_arrays& a) {
+  const int64_t extent[] = {p.n, p.H, p.L_q, p.L_k};
+  bool sums = false;
+  for (int k = 0; k < 4; ++k) sums |= a.d_bias.data && a.d_bias.stride[k] == 0 && extent[k] > 1;
+  return sums;
+}
 
 void check_forward(const Plan& p, const lamina_attention_arrays& a, const void* workspace, size_t workspace_bytes) {
   Checker check(p);
@@ -320,7 +335,7 @@ void check_backward(const Plan& p, const lamina_attention_arrays& a, const void*
   check.output("d_k", a.d_k, keys.of(p.of_k), false);
   check.output("d_v", a.d_v, keys.of(p.of_v), false);
   check.planned("d_bias", a.d_bias.data, LAMINA_WITH_BIAS, "LAMINA_WITH_BIAS");
-  check.output("d_bias", a.d_bias, p.of_pairs, false);
+  check.output("d_bias", a.d_bias, extents_of_d_bias(p, a), false);
   check.number("d_scale", a.d_scale);
   check.workspace(workspace, workspace_bytes, p.workspace(LAMINA_BACKWARD));
   check.finish();

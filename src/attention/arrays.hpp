@@ -10,6 +10,9 @@ namespace lamina::attention {
 void check_forward(const Plan& plan, const lamina_attention_arrays& arrays, const void* workspace, size_t workspace_bytes);
 void check_backward(const Plan& plan, const lamina_attention_arrays& arrays, const void* workspace, size_t workspace_bytes);
 
+// Whether d_bias (of a call that was checked) is a sum along some axis: one where its stride is 0, as that of bias then is.
+bool sums_bias(const Plan& plan, const lamina_attention_arrays& arrays);
+
 // One head of an array: element (row, col) at data + row * row_stride + col * col_stride; data nullptr: absent.
 template <class T>
 struct Matrix {

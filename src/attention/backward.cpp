@@ -2,99 +2,15 @@
 // adjoints. One sweep per key head where dK and dV of a head fit the cache; for few key heads and several threads one per
 // segment of queries, whose dK and dV are added up after; else one over blocks (dQ) and one over chunks (dK, dV). Each sum has
 // the same order in all, so the bits are the same.
-#include "attention/segments.hpp"
+#include "attention/backward_block.hpp"
 #include "attention/short.hpp"
 #include "attention/states.hpp"
-#include "attention/tile.hpp"
 
 namespace lamina::attention {
 namespace {
 
 using kernels::Map;
 using kernels::padded;
-
-// Scratch of one thread.
-template <class T>
-struct Scratch {
-  T *q_t, *do_t;                     // (c Q)^T [panels, d, 16], dO^T [panels, d_v, 16]
-  T *q, *d_o, *k;                    // rows with contiguous features
-  T* room;                           // a tile: bias, then dP
-  T *s, *g;                          // tiles of a block: one, or all (plan.keep_tiles)
-  uint16_t* visible;                 // likewise
-  Tile<T>* tiles;                    // likewise
-  T* dq;                             // sum of a block [query_block]
-  Sums<T> total, partial;            // of a key head [L_k] or of a chunk, and of a segment; not Sweep::segments
-  T *m, *m_any, *sum, *sum_any, *d;  // maximum of S, sum of P, sum of P G; _any: written and not read
-  T *divisor, *shift;                // N (softmax: 1/N) and D - dlse
-  int64_t* seen;                     // keys seen
-
-  Scratch(const Plan& plan, Carver& carver) {
-    const int64_t stride = padded(plan.query_block), d_row = padded(plan.d), dv_row = padded(plan.d_v), keys = plan.key_chunk;
-    const int64_t count = plan.keep_tiles ? plan.chunks() : 1;
-    const int64_t summed_keys = plan.sweep == Sweep::key_head ? plan.L_k : plan.sweep == Sweep::twice ? keys : 0;
-    q_t = carver.take<T>(plan.d, stride);
-    do_t = carver.take<T>(plan.d_v, stride);
-    q = carver.take<T>(plan.query_block, d_row);
-    d_o = carver.take<T>(plan.query_block, dv_row);
-    k = carver.take<T>(keys, d_row);
-    room = carver.take<T>(plan.flags & (LAMINA_WITH_BIAS | LAMINA_WITH_WEIGHTS) ? keys : 0, stride);
-    s = carver.take<T>(count * keys, stride);
-    g = carver.take<T>(count * keys, stride);
-    visible = carver.take<uint16_t>(count * keys, stride);
-    tiles = carver.take<Tile<T>>(count);
-    dq = carver.take<T>(plan.query_block, d_row);
-    total = Sums<T>(plan, summed_keys, carver);
-    partial = Sums<T>(plan, plan.parts() > 1 ? summed_keys : 0, carver);
-    for (T** row : {&m, &m_any, &sum, &sum_any, &d, &divisor, &shift}) *row = carver.take<T>(stride);
-    seen = carver.take<int64_t>(stride);
-  }
-};
-
-// What the threads of one call share.
-template <class T>
-struct Shared {
-  T* rows;         // m, divisor, shift of every block (Sweep::twice) [n, H, blocks, 3, stride]
-  double* dscale;  // of every block [n, H, blocks]
-  Shared(const Plan& plan, Carver& carver) {
-    rows = carver.take<T>(plan.sweep == Sweep::twice ? plan.n * plan.H * plan.blocks() : 0, 3 * padded(plan.query_block));
-    dscale = carver.take<double>(plan.n * plan.H, plan.blocks());
-  }
-};
-
-template <class T>
-size_t scratch_bytes(const Plan& plan) {
-  Carver carver;
-  Scratch<T>(plan, carver);
-  return carver.bytes();
-}
-
-// A block of queries of one head, loaded.
-template <class T>
-struct Queries {
-  int64_t b, h, index;
-  Head<T> head;
-  Block block;
-  Matrix<const T> d_lse, d_weights;
-  Matrix<T> d_bias;
-  Rows<T> q, d_o;
-
-  // 1. (c Q)^T, dO^T, and their rows
-  Queries(const Call<T>& call, const Scratch<T>& w, int64_t b_, int64_t h_, int64_t index_)
-      : b(b_),
-        h(h_),
-        index(index_),
-        head(call, b, h),
-        block(call.plan, head.band, call.queries(b), index),
-        d_lse(call.of_queries(call.arrays.d_lse, b, h)),
-        d_weights(attention::head<T>(call.arrays.d_weights, b, h)),
-        d_bias(attention::head<T>(call.arrays.d_bias, b, h)) {
-    const Matrix<const T> cotangent = call.of_queries(call.arrays.d_o, b, h);
-    transpose(call, block, call.plan.d, call.query_factor, head.q, w.q_t);
-    transpose(call, block, call.plan.d_v, T(1), cotangent, w.do_t);
-    q = contiguous(head.q, block.i0, block.rows, call.plan.d, w.q);
-    d_o = contiguous(cotangent, block.i0, block.rows, call.plan.d_v, w.d_o);
-  }
-};
 
 template <class T>
 class Backward {
@@ -149,25 +65,23 @@ class Backward {
 
   // dK, dV of one chunk of keys, from the statistics of all blocks.
   void key_chunk(int64_t b, int64_t group, int64_t j0) {
-    const Band band = call_.band(b);
     const Segments<T> segments(call_, b);
     for (int64_t part = 0; part < segments.parts(); ++part) {
       sums_ = part == 0 ? w_.total : w_.partial;
       segments.clear(sums_, 0, plan_.key_chunk);
       segments.for_each_block(group, part, [&](int64_t h, int64_t index) {
-        const Block block(plan_, band, call_.queries(b), index);
-        if (j0 < block.first || j0 >= block.last) return;
-        const Queries<T> x(call_, w_, b, h, index);
-        clear_unread();
-        load_statistics(x);
-        Tile<T> tile(plan_, block, j0, w_.s, w_.g, w_.visible);
-        recompute(x, tile, nullptr);
-        gradient(x, tile);
-        add_keys(x, tile, 0);
+        tile_again(b, h, index, j0, [&](const Queries<T>& x, const Tile<T>& tile) { add_keys(x, tile, 0); });
       });
       if (part > 0) segments.add(part, j0, {j0, j0 + plan_.key_chunk}, w_.partial, w_.total);
     }
     segments.write(group, j0, {j0, std::min(j0 + plan_.key_chunk, call_.keys(b))}, w_.total);
+  }
+
+  // 6. dbias of one tile where it is a sum
+  void sum_bias(int64_t item) {
+    sum_of_bias<T>(call_, w_.bias, item, [&](int64_t b, int64_t h, int64_t index, int64_t chunk, const auto& add) {
+      tile_again(b, h, index, chunk * plan_.key_chunk, [&](const Queries<T>& x, const Tile<T>& tile) { add(x.block, tile); });
+    });
   }
 
  private:
@@ -236,6 +150,20 @@ class Backward {
     if (call_.arrays.d_v.data)
       keys_by_features(call_, x.block, tile, tile.s, x.d_o, plan_.d_v, sums_.dv + first * dv_row_, dv_row_);
     if (call_.arrays.d_k.data) keys_by_features(call_, x.block, tile, tile.g, x.q, plan_.d, sums_.dk + first * d_row_, d_row_);
+  }
+
+  // body(queries, tile) on P and dS of a tile that the block may see, from the statistics of the block
+  template <class Body>
+  void tile_again(int64_t b, int64_t h, int64_t index, int64_t j0, const Body& body) {
+    const Block block(plan_, call_.band(b), call_.queries(b), index);
+    if (j0 < block.first || j0 >= block.last) return;
+    const Queries<T> x(call_, w_, b, h, index);
+    clear_unread();
+    load_statistics(x);
+    Tile<T> tile(plan_, block, j0, w_.s, w_.g, w_.visible);
+    recompute(x, tile, nullptr);
+    gradient(x, tile);
+    body(x, tile);
   }
 
   // 5. dQ = scale (dS K);  dscale = sum_i Q_i . (dS K)_i over the rows that see a key
@@ -310,7 +238,7 @@ bool Backward<T>::statistics(const Queries<T>& x) {
     if (plan_.map != Map::relu || w_.sum[i] != 0) w_.shift[i] = w_.d[i] / w_.sum[i];
     if (x.d_lse) w_.shift[i] -= *x.d_lse.at(x.block.i0 + i);
   }
-  if (plan_.sweep == Sweep::twice) save_statistics(x);
+  if (plan_.sweep == Sweep::twice || sums_bias(plan_, call_.arrays)) save_statistics(x);
   return kept;
 }
 
@@ -354,6 +282,8 @@ void run(const Plan& plan, const lamina_attention_arrays& arrays, char* memory) 
       worker(slot).key_chunk(item / chunks / plan.H_kv, item / chunks % plan.H_kv, item % chunks * plan.key_chunk);
     });
   }
+  if (sums_bias(plan, arrays))
+    for_each_item(plan, tiles_of_bias(plan, arrays.d_bias), [&](int64_t item, int slot) { worker(slot).sum_bias(item); });
   if (!arrays.d_scale) return;
   double sum = 0;
   for (int64_t i = 0; i < plan.n * plan.H * blocks; ++i) sum += shared.dscale[i];

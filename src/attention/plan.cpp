@@ -216,7 +216,8 @@ Plan::Plan(const lamina_attention_spec& spec) {
   team_ = std::make_unique<Team>(serial ? 1 : spec.threads);
   states_from = least_for_states(*this);
   shared_states = states_to_share(*this);
-  const int64_t items = std::max(n * H * blocks(), n * H_kv * chunks());
+  const int64_t tiles_of_bias = has(LAMINA_WITH_BIAS) ? n * H * blocks() * chunks() : 0;  // backward may share these out
+  const int64_t items = std::max({n * H * blocks(), n * H_kv * chunks(), tiles_of_bias});
   slots = shared_states > 0 ? team_->threads() : static_cast<int>(std::clamp<int64_t>(items, 1, team_->threads()));
   partial_sums = sums_at_once(*this);
   const bool head_fits = fits(std::max(sums_bytes, partial_bytes / (2 * slots)), d + d_v);

@@ -1,4 +1,7 @@
-// Where outputs may stand: gradients in one packed array beside each other, refused where they share an element.
+// Where outputs may stand: gradients in one packed array beside each other, refused where they share an element; and the
+// gradient of a broadcast bias as a sum over the axes on which it is broadcast.
+#include <oneapi/tbb/global_control.h>
+
 #include <set>
 
 #include "tests/attention/harness.hpp"
@@ -148,6 +151,147 @@ TEST(AttentionOutputs, AgreeWithTheListOfElements) {
   EXPECT_GT(accepted, 2000);
   EXPECT_GT(shared, 2000);
   EXPECT_LT(not_told_apart, 100);
+}
+
+// The bias written out in full where `axes` (bit k: axis k of [n, H, L_q, L_k]) broadcast it.
+void spread_bias(Problem& p, unsigned axes) {
+  const int64_t extent[] = {p.B(), p.H(), p.Lq(), p.Lk()};
+  for (size_t at = 0; at < p.bias.size(); ++at) {
+    int64_t rest = static_cast<int64_t>(at), from = 0, step = 1;
+    for (int k = 3; k >= 0; --k) {
+      if (!(axes >> k & 1)) from += rest % extent[k] * step;
+      rest /= extent[k], step *= extent[k];
+    }
+    p.bias[at] = p.bias[from];
+  }
+}
+
+struct Kind {
+  const char* name;
+  void (*set)(lamina_attention_spec&);
+};
+const Kind kinds[] = {
+    {"plain", [](lamina_attention_spec&) {}},
+    {"causal", [](lamina_attention_spec& s) { s.causal = LAMINA_CAUSAL_TOP_LEFT, s.flags |= LAMINA_WITH_LSE; }},
+    {"lengths", [](lamina_attention_spec& s) { s.flags |= LAMINA_WITH_LENGTHS | LAMINA_WITH_MASK; }},
+    {"packed", [](lamina_attention_spec& s) { s.flags |= LAMINA_WITH_OFFSETS, s.causal = LAMINA_CAUSAL_BOTTOM_RIGHT; }},
+    {"grouped", [](lamina_attention_spec& s) { s.kv_heads = 1, s.flags |= LAMINA_WITH_WEIGHTS; }},
+    {"window", [](lamina_attention_spec& s) { s.flags |= LAMINA_WINDOW_LEFT, s.window_left = 20; }},
+    {"long", [](lamina_attention_spec& s) { s.queries = 700, s.batch = 2; }},  // segments
+};
+
+// d_bias summed over `axes`, and all other results with it.
+template <class T>
+Outputs<T> run_summed(const Problem& p, unsigned axes, int32_t threads, const char* isa, std::vector<T>& d_bias) {
+  lamina_attention_spec spec = p.spec;
+  spec.threads = threads, spec.isa = isa;
+  const Plan plan = make_plan(spec);
+  Arrays<T> arrays(p);
+  const int64_t extent[] = {p.B(), p.H(), p.Lq(), p.Lk()};
+  lamina_output& out = arrays.c.d_bias;
+  int64_t step = 1;
+  for (int k = 3; k >= 0; --k) {
+    const bool summed = axes >> k & 1;
+    out.stride[k] = summed ? 0 : step;
+    if (summed) arrays.c.bias.stride[k] = 0;
+    if (!summed) step *= extent[k];
+  }
+  d_bias.assign(step, T(-7));
+  out.data = d_bias.data();
+  size_t bytes = 0;
+  EXPECT_EQ(lamina_attention_workspace(plan.get(), LAMINA_BACKWARD, &bytes), LAMINA_OK);
+  Workspace workspace(bytes);
+  EXPECT_EQ(lamina_attention_forward(plan.get(), &arrays.c, nullptr, 0), LAMINA_OK) << lamina_last_error();
+  EXPECT_EQ(lamina_attention_backward(plan.get(), &arrays.c, workspace.data(), bytes), LAMINA_OK) << lamina_last_error();
+  workspace.expect_intact();
+  Outputs<T> results = arrays.outputs(p);
+  results.d_bias.clear();
+  return results;
+}
+
+// Against d_bias in full, summed in long double: over sequences and heads the same bits as in double; over queries and keys to
+// a few ulp of the sum of sizes. The other results have the bits that they have without.
+template <class T>
+void check_summed() {
+  const tbb::global_control raise(tbb::global_control::max_allowed_parallelism, 8);
+  uint64_t seed = 1;
+  for (const Kind& kind : kinds)
+    for (const int32_t map : {LAMINA_SOFTMAX, LAMINA_RELU})
+      for (unsigned axes = 1; axes < 16; ++axes) {
+        const bool all = &kind == kinds && map == LAMINA_SOFTMAX;
+        if (!all && axes != 1 && axes != 3 && axes != 4 && axes != 13) continue;
+        lamina_attention_spec s = new_spec();
+        s.element = element<T>, s.map = map, s.batch = 5, s.heads = 2, s.queries = 70, s.keys = 290, s.width = 4;
+        if (map == LAMINA_RELU) s.normaliser = LAMINA_NORMALISE_ROW_SUM, s.scale = 0.25;
+        s.flags = LAMINA_WITH_BIAS;
+        kind.set(s);
+        if (map != LAMINA_SOFTMAX) s.flags &= ~static_cast<uint32_t>(LAMINA_WITH_LSE);
+        Problem p = make_problem(s, seed++);
+        spread_bias(p, axes);
+        const std::string what = std::string(" ") + kind.name + " axes " + std::to_string(axes) + describe(p);
+        Outputs<T> full = run<T>(p);
+        const int64_t extent[] = {p.B(), p.H(), p.Lq(), p.Lk()};
+        std::vector<T> got;
+        const std::vector<T> d_bias = std::move(full.d_bias);
+        full.d_bias.clear();
+        expect_same_bits(full, run_summed(p, axes, 1, nullptr, got), what);
+        std::vector<double> sums(got.size(), 0.0);
+        std::vector<oracle::Real> truth(got.size(), 0), sizes(got.size(), 0);
+        for (size_t at = 0; at < d_bias.size(); ++at) {
+          int64_t rest = static_cast<int64_t>(at), to = 0, step = 1;
+          for (int k = 3; k >= 0; --k) {
+            if (!(axes >> k & 1)) to += rest % extent[k] * step, step *= extent[k];
+            rest /= extent[k];
+          }
+          sums[to] += d_bias[at], truth[to] += d_bias[at], sizes[to] += std::fabs(d_bias[at]);
+        }
+        const oracle::Real ulp = std::numeric_limits<T>::epsilon() / 2, double_ulp = std::numeric_limits<double>::epsilon() / 2;
+        for (size_t at = 0; at < got.size(); ++at) {
+          if (axes < 4) {
+            ASSERT_EQ(got[at], static_cast<T>(sums[at])) << at << what;
+          }
+          ASSERT_LE(std::fabs(got[at] - truth[at]), ulp * std::fabs(truth[at]) + 400 * double_ulp * sizes[at]) << at << what;
+        }
+        std::vector<T> again;
+        for (const int32_t threads : {2, 3, 8}) {
+          expect_same_bits(full, run_summed(p, axes, threads, nullptr, again), what);
+          ASSERT_EQ(std::memcmp(got.data(), again.data(), got.size() * sizeof(T)), 0) << threads << what;
+        }
+        run_summed(p, axes, 2, "reference", again);
+        ASSERT_EQ(std::memcmp(got.data(), again.data(), got.size() * sizeof(T)), 0) << what;
+        if (testing::Test::HasFailure()) return;
+      }
+}
+TEST(AttentionOutputs, GradientOfABroadcastBiasF32) {
+  check_summed<float>();
+}
+TEST(AttentionOutputs, GradientOfABroadcastBiasF64) {
+  check_summed<double>();
+}
+
+// Along an axis where the bias itself is not broadcast its gradient is not a sum.
+TEST(AttentionOutputs, OnlyABroadcastBiasIsSummed) {
+  lamina_attention_spec s = new_spec();
+  s.batch = 2, s.heads = 2, s.queries = 3, s.keys = 4, s.width = 2, s.flags = LAMINA_WITH_BIAS;
+  const Problem p = make_problem(s, 1);
+  const Plan plan = make_plan(s);
+  for (int k = 0; k < 4; ++k) {
+    Arrays<double> arrays(p);
+    arrays.c.d_bias.stride[k] = 0;
+    EXPECT_EQ(lamina_attention_backward(plan.get(), &arrays.c, nullptr, 0), LAMINA_E_ARGUMENT);
+    EXPECT_NE(std::string(lamina_last_error()).find("d_bias.stride[" + std::to_string(k) + "] is 0"), std::string::npos)
+        << lamina_last_error();
+  }
+}
+
+// What a relative-position bias [H, L, L] of a batch costs: no array of all sequences, and no more than 64 MiB for 64 of them.
+TEST(AttentionOutputs, ABroadcastBiasTakesNoSquarePerSequence) {
+  lamina_attention_spec s = new_spec();
+  s.element = LAMINA_F32, s.batch = 64, s.heads = 8, s.queries = s.keys = 1024, s.width = 64, s.flags = LAMINA_WITH_BIAS;
+  const Plan plan = make_plan(s);
+  size_t bytes = 0;
+  ASSERT_EQ(lamina_attention_workspace(plan.get(), LAMINA_BACKWARD, &bytes), LAMINA_OK);
+  EXPECT_LE(bytes, size_t{64} << 20);  // the square of one sequence is 32 MiB, of all 2 GiB
 }
 
 }  // namespace
