@@ -1,5 +1,6 @@
 // Memory: what is asked for is enough, a call with a workspace allocates nothing, the host's allocator is used, and running out
 // of memory leaves the outputs alone.
+#include <oneapi/tbb/global_control.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -113,6 +114,67 @@ TEST(AttentionMemory, NoAllocationWithWorkspaceF32) {
 }
 TEST(AttentionMemory, NoAllocationWithWorkspaceF64) {
   expect_no_allocation<double>();
+}
+
+// The ways that a call may go, each with the shape that takes it there.
+struct Way {
+  const char* name;
+  int32_t map;
+  int64_t batch, heads, queries, keys, width;
+  uint32_t flags;
+};
+const Way ways[] = {
+    {"a query a lane", LAMINA_SOFTMAX, 1, 1, 8, 8, 8, 0},
+    {"a key head a lane", LAMINA_SOFTMAX, 64, 2, 16, 16, 8, 0},
+    {"blocks", LAMINA_SOFTMAX, 2, 8, 300, 300, 16, LAMINA_WITH_LSE},
+    {"blocks with bias and mask", LAMINA_RELU, 2, 4, 150, 200, 16, LAMINA_WITH_BIAS | LAMINA_WITH_MASK | LAMINA_WITH_SCORES},
+    {"packed", LAMINA_SOFTMAX, 6, 4, 200, 200, 16, LAMINA_WITH_OFFSETS},
+    {"segments", LAMINA_SOFTMAX, 1, 1, 1200, 300, 8, 0},
+    {"two sweeps", LAMINA_SOFTMAX, 1, 3, 70, 66000, 4, 0},
+    {"states", LAMINA_LINEAR, 8, 1, 600, 600, 16, 0},
+    {"shared states", LAMINA_LINEAR, 1, 1, 1200, 1200, 16, 0},
+};
+
+// With one thread every call, with two a call in the steady state: oneTBB holds on to what it once took.
+TEST(AttentionMemory, NoWayAllocates) {
+#if defined(LAMINA_COUNTS_MALLOC)
+  const tbb::global_control raise(tbb::global_control::max_allowed_parallelism, 2);
+  for (const Way& way : ways)
+    for (const int32_t threads : {1, 2}) {
+      lamina_attention_spec s = new_spec();
+      s.element = LAMINA_F32, s.map = way.map, s.batch = way.batch, s.heads = way.heads, s.queries = way.queries;
+      s.keys = way.keys, s.width = way.width, s.flags = way.flags, s.threads = threads;
+      const Problem p = make_problem(s, 4);
+      const Plan plan = make_plan(s);
+      Arrays<float> arrays(p);
+      size_t bytes[2];
+      ASSERT_EQ(lamina_attention_workspace(plan.get(), LAMINA_FORWARD, &bytes[0]), LAMINA_OK);
+      ASSERT_EQ(lamina_attention_workspace(plan.get(), LAMINA_BACKWARD, &bytes[1]), LAMINA_OK);
+      Workspace forward(bytes[0]), backward(bytes[1]);
+      const int calls = way.keys > 10000 ? 2 : 10;
+      const auto allocated = [&] {
+        lamina_status status = LAMINA_OK;
+        allocations = 0;
+        counting = true;
+        for (int call = 0; call < calls && status == LAMINA_OK; ++call) {
+          status = lamina_attention_forward(plan.get(), &arrays.c, forward.data(), bytes[0]);
+          if (status == LAMINA_OK) status = lamina_attention_backward(plan.get(), &arrays.c, backward.data(), bytes[1]);
+        }
+        counting = false;
+        EXPECT_EQ(status, LAMINA_OK) << lamina_last_error();
+        return allocations.load();
+      };
+      if (threads == 1) {
+        EXPECT_EQ(allocated(), 0) << way.name;
+        continue;
+      }
+      int quiet = 0;
+      for (int window = 0; window < 30 && quiet < 3; ++window) quiet = allocated() == 0 ? quiet + 1 : 0;
+      EXPECT_EQ(quiet, 3) << way.name << ": " << calls << " calls that allocate nothing, three times in a row";
+    }
+#else
+  GTEST_SKIP() << "SKIPPED: allocations cannot be counted under a sanitizer or without glibc";
+#endif
 }
 
 // Every kind of plan, any strides: exactly the bytes asked for are enough (canaries stand around them).
