@@ -12,7 +12,8 @@ namespace {
 
 const int32_t thread_counts[] = {1, 2, 3, 4, 7, 8, 16, 32};
 
-// Enough work to be shared out (more than 2^20 multiply-adds), in every form: few heads and many, one block and several.
+// Enough work to be shared out (more than 2^20 multiply-adds), in every form: few heads and many, one block and several; now
+// and then so long that a key head has several parts, or that linear attention goes by states.
 lamina_attention_spec random_spec(Dice& dice) {
   lamina_attention_spec s = new_spec();
   s.element = dice.chance(0.5) ? LAMINA_F32 : LAMINA_F64;
@@ -22,6 +23,12 @@ lamina_attention_spec random_spec(Dice& dice) {
   s.kv_heads = 1 + dice.below(3), s.heads = s.kv_heads * (1 + dice.below(2));
   s.queries = 20 + dice.below(200), s.keys = 20 + dice.below(300), s.width = 1 + dice.below(40),
   s.value_width = 1 + dice.below(40);
+  if (dice.chance(0.1)) {
+    s.queries = 600 + dice.below(601), s.width = 1 + dice.below(12), s.value_width = 1 + dice.below(12), s.kv_heads = 1;
+    s.heads = 1 + dice.below(2);
+    if (s.map == LAMINA_LINEAR && dice.chance(0.7))
+      s.keys = 300 + dice.below(500), s.normaliser = 1 + static_cast<int32_t>(dice.below(2));
+  }
   const int64_t work = s.heads * s.queries * s.keys * (s.width + s.value_width);
   s.batch = 1 + (int64_t{1} << 20) / work;
   if (dice.chance(0.2)) s.flags |= LAMINA_WITH_BIAS;
