@@ -25,8 +25,12 @@ FORCED = {"": r"(?!figures_(learning|full_size)|.*_fuzz$).*",
           "reference": r"base|kernels|optimiser|model|train|task|capi.*|figures_population|attention_(oracle|grid|misuse|memory)"}
 # Sanitised: with the arithmetic of the reference set, the one that is instrumented (src/kernels/meson.build).
 MEMORY = r"base|kernels|optimiser|model|train|task|capi.*|figures_population|attention_(oracle|misuse|memory|fuzz)"
-# Where threads share something: loops, attention's blocks, training, host threads on one handle.
-THREADED = r"base|train|capi|attention_bits"
+# Where threads share something: loops, training, host threads on one handle; and attention's blocks and segments, a few problems of each,
+# with the arithmetic of the reference set. Left out: what says how many threads there were, and what compares with the oracle (minutes,
+# and of one thread).
+THREADED = r"base|train|capi"
+THREADED_ATTENTION = r"attention_(threads|segments)"
+FEW_THREADED = {"LAMINA_ISA": "reference", "LAMINA_BITS_PROBLEMS": "3", "GTEST_FILTER": "-*AsManyTakePart*:*Oracle*"}
 # Every report of a sanitizer ends the program. What no machine can allocate is refused as without a sanitizer.
 SANITIZED = {"ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=1:allocator_may_return_null=1",
              "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
@@ -163,6 +167,7 @@ QUICK = [("build", release), ("main run", main_run), ("tests", quick_tests), ("i
 STAGES = [("build", release, [STRICT]), *QUICK[1:], ("slow tests", slow_tests), ("README table", readme_table), ("clang", clang),
           ("instruction sets", instruction_sets), ("nehalem", nehalem), ("R CMD check", packages.r_check), ("fuzz", long_fuzzing),
           ("TSan", sanitized, "thread", "build-tsan", THREADED, True, {}),
+          ("TSan of attention", sanitized, "thread", "build-tsan", THREADED_ATTENTION, True, FEW_THREADED),
           ("ASan and UBSan", sanitized, "address,undefined", "build-asan", MEMORY, False, {"LAMINA_ISA": "reference"})]
 
 
