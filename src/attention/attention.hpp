@@ -26,7 +26,8 @@
 //   o = fma(o, factor, chain of fma(p, V, .) from 0 over the chunk's keys, ascending); the first chunk: the chain
 //   softmax: O = [o [1 / sum]], P = [p [1 / sum]], lse = log sum + m (E = exp2: m ln 2), S = t ([t ln 2])
 //   linear, relu: O = [o / N], P = [p / N]
-//   G: chain over f ascending, then + dP; sum_j P G as sum, by fma(p, G, .) in each lane; dQ over keys ascending, one chain
+//   G: chain over f ascending, then + dP; sum_j P G as sum, by fma(p, G, .) in each lane; dQ as o, with
+//   factor 1: a chain over each chunk, ascending, added to those before
 //   dK and dV over (head of the group, query) ascending: one chain, or in a sequence of more than 512 queries one for each 512
 //   (a segment) of a head; the first goes on from 0, the others are added to it, ascending, where the segment's band has keys
 // Linear attention of long sequences goes by states, in an order of its own: states.hpp.

@@ -50,15 +50,17 @@ class Backward {
     if (x.d_bias) fill(x.d_bias, x.block.i0, x.block.planned, plan_.L_k, T(0));
     const bool kept = statistics(x);
     std::fill_n(w_.dq, x.block.rows * d_row_, T(0));
+    const T* begun[block_panels] = {};  // ones, of a panel whose dQ is
     for_each_tile(x, !kept, [&](Tile<T>& tile) {
       if (!kept) recompute(x, tile, plan_.normaliser == Normaliser::none ? w_.seen : nullptr);
       gradient(x, tile);
       if (x.d_bias) put_tile(x.d_bias, x.block, tile, tile.g, T(1));
       if (plan_.sweep != Sweep::twice) add_keys(x, tile, tile.j0);
-      // 4. dQ += dS K
+      // 4. dQ += dS K, chunk by chunk
       const Rows<T> k = contiguous(x.head.k, tile.j0, tile.keys, plan_.d, w_.k);
-      const T* no_factor[block_panels] = {};
-      queries_by_features<T>(call_, x.block, tile, tile.g, k, plan_.d, w_.dq, d_row_, no_factor, nullptr);
+      queries_by_features<T>(call_, x.block, tile, tile.g, k, plan_.d, w_.dq, d_row_, begun, w_.add);
+      for (int64_t p = 0; p < x.block.panels; ++p)
+        if (tile.seen[p].count() > 0) begun[p] = w_.ones;
     });
     write_queries(x);
   }

@@ -14,7 +14,7 @@ struct Scratch {
   T *s, *g;                          // tiles of a block: one, or all (plan.keep_tiles)
   uint16_t* visible;                 // likewise
   Tile<T>* tiles;                    // likewise
-  T* dq;                             // sum of a block [query_block]
+  T *dq, *add, *ones;                // sum of a block [stride], that of one tile [16]; 1 for each query of a panel
   Sums<T> total, partial;            // of a key head [L_k] or of a chunk, and of a segment; not Sweep::segments
   T *m, *m_any, *sum, *sum_any, *d;  // maximum of S, sum of P, sum of P G; _any: written and not read
   T *divisor, *shift;                // N (softmax: 1/N) and D - dlse
@@ -36,7 +36,10 @@ struct Scratch {
     g = carver.take<T>(count * keys, stride);
     visible = carver.take<uint16_t>(count * keys, stride);
     tiles = carver.take<Tile<T>>(count);
-    dq = carver.take<T>(plan.query_block, d_row);
+    dq = carver.take<T>(stride, d_row);
+    add = carver.take<T>(panel, d_row);
+    ones = carver.take<T>(panel);
+    if (ones) std::fill_n(ones, panel, T(1));
     total = Sums<T>(plan, summed_keys, carver);
     partial = Sums<T>(plan, plan.parts() > 1 ? summed_keys : 0, carver);
     for (T** row : {&m, &m_any, &sum, &sum_any, &d, &divisor, &shift}) *row = carver.take<T>(stride);

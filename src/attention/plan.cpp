@@ -197,6 +197,8 @@ Plan::Plan(const lamina_attention_spec& spec) {
   const double log2_scale = softmax ? spec.scale * 0x1.71547652b82fep+0 : spec.scale;  // what Q is multiplied by
   if (!std::isfinite(log2_scale) || (!f64 && !std::isfinite(static_cast<float>(log2_scale))))
     fail_argument("scale", spec.scale, "finite in the element type");
+  if (spec.scale != 0 && !f64 && static_cast<float>(spec.scale) == 0)
+    fail_argument("scale", spec.scale, "0 (the default), or not rounding to 0 in the element type");
   if (has(LAMINA_SCALE_IS_ZERO) && spec.scale != 0) fail_argument("scale", spec.scale, "0 with LAMINA_SCALE_IS_ZERO");
   scale = spec.scale != 0 ? spec.scale : has(LAMINA_SCALE_IS_ZERO) ? 0.0 : 1 / std::sqrt(static_cast<double>(d));
   if (!(spec.relu_at_zero >= 0 && spec.relu_at_zero <= 1)) fail_argument("relu_at_zero", spec.relu_at_zero, "0..1");

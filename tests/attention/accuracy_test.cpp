@@ -160,10 +160,38 @@ TEST(AttentionAccuracy, FlatInLength) {
   check_flat<double>();
 }
 
-// Sequences so long that the backward pass computes its tiles again instead of keeping them.
+// dQ of one query whose keys all pull the same way, the worst case of rounding: n terms of one size in chains of a chunk.
+template <class T>
+void check_query_gradient() {
+  Real error[3];
+  const int64_t lengths[3] = {256, 4096, 65536};
+  for (int at = 0; at < 3; ++at) {
+    const int64_t keys = lengths[at];
+    lamina_attention_spec s = new_spec();
+    s.element = element<T>, s.batch = s.heads = s.queries = 1, s.keys = keys, s.width = s.value_width = 1;
+    s.map = LAMINA_RELU, s.scale = 1;
+    Problem p = make_problem(s, 3);
+    const T slope = static_cast<T>(0.7), key = static_cast<T>(0.1);
+    for (auto& x : p.q) x = 1;
+    for (auto& x : p.k) x = static_cast<double>(key);
+    for (auto& x : p.v) x = static_cast<double>(slope);
+    for (auto& x : p.d_o) x = 1;
+    const Real truth = static_cast<Real>(keys) * static_cast<Real>(slope) * static_cast<Real>(key);
+    error[at] = std::fabs(static_cast<Real>(run<T>(p).d_q[0]) - truth) / truth / (std::numeric_limits<T>::epsilon() / 2);
+    printf("f%d, %6lld keys: dQ %.1f u\n", static_cast<int>(8 * sizeof(T)), static_cast<long long>(keys), static_cast<double>(error[at]));
+    EXPECT_LE(error[at], 256) << "half of a chunk's terms, and of the chunks";
+  }
+  EXPECT_GT(error[1] + error[2], 0);
+}
+TEST(AttentionAccuracy, QueryGradientOfOneSignedTerms) {
+  check_query_gradient<float>();
+  check_query_gradient<double>();
+}
+
+// Sequences so long that the backward pass computes its tiles again instead of keeping them: over 8 192 keys.
 TEST(AttentionAccuracy, LongSequences) {
   lamina_attention_spec s = new_spec();
-  s.batch = s.heads = 1, s.queries = 70, s.keys = 2500, s.width = 2, s.flags = LAMINA_WITH_LSE | LAMINA_WITH_BIAS;
+  s.batch = s.heads = 1, s.queries = 70, s.keys = 8300, s.width = 2, s.flags = LAMINA_WITH_LSE | LAMINA_WITH_BIAS;
   for (const int map : {LAMINA_SOFTMAX, LAMINA_RELU}) {
     s.map = map, s.scale = 0.5;
     s.normaliser = LAMINA_NORMALISE_ROW_SUM;
