@@ -101,15 +101,7 @@ void attention_score(int64_t keys, const T* bias, const uint16_t* visible, T hid
   }
 }
 
-template <bool natural, class T>
-LAMINA_INLINE Batch<T> exponential(Batch<T> x) {
-  if constexpr (natural)
-    return exp(x);
-  else
-    return exp2(x);
-}
-
-template <bool natural, bool with_g, class T>
+template <bool with_g, class T>
 LAMINA_INLINE void softmax_panel(int64_t keys, const T* m, T* s, T* sum, const T* g, T* d) {
   Batch<T> point;
   Four<T> p_sum, d_sum;
@@ -120,7 +112,7 @@ LAMINA_INLINE void softmax_panel(int64_t keys, const T* m, T* s, T* sum, const T
         p_sum.clear(), d_sum.clear();
       },
       [&](int64_t at, int l) LAMINA_INLINE_LAMBDA {
-        const Batch<T> p = exponential<natural>(load(s + at) - point);
+        const Batch<T> p = exp2(load(s + at) - point);
         store(s + at, p);
         p_sum.lane[l] = p_sum.lane[l] + p;
         if constexpr (with_g) d_sum.lane[l] = fma(p, load(g + at), d_sum.lane[l]);
@@ -129,13 +121,6 @@ LAMINA_INLINE void softmax_panel(int64_t keys, const T* m, T* s, T* sum, const T
         p_sum.add_to(sum + i);
         if constexpr (with_g) d_sum.add_to(d + i);
       });
-}
-template <class T>
-void attention_softmax(bool natural, int64_t keys, const T* m, T* s, T* sum, const T* g, T* d) {
-  if (natural)
-    g ? softmax_panel<true, true>(keys, m, s, sum, g, d) : softmax_panel<true, false>(keys, m, s, sum, g, d);
-  else
-    g ? softmax_panel<false, true>(keys, m, s, sum, g, d) : softmax_panel<false, false>(keys, m, s, sum, g, d);
 }
 
 template <class T>
@@ -164,6 +149,17 @@ void attention_map(Map map, int64_t keys, const T* s, T* p, T* sum, const T* g, 
         p_sum.add_to(sum + i);
         if (g) d_sum.add_to(d + i);
       });
+}
+
+// With natural units in two passes: exp has too many constants to leave registers for eight sums.
+template <class T>
+void attention_softmax(bool natural, int64_t keys, const T* m, T* s, T* sum, const T* g, T* d) {
+  if (!natural) return g ? softmax_panel<true>(keys, m, s, sum, g, d) : softmax_panel<false>(keys, m, s, sum, g, d);
+  Batch<T> point;
+  for_each_score<T>(
+      keys, [&](int64_t i) LAMINA_INLINE_LAMBDA { point = reference_point(load(m + i)); },
+      [&](int64_t at) LAMINA_INLINE_LAMBDA { store(s + at, exp(load(s + at) - point)); });
+  attention_map<T>(Map::linear, keys, s, nullptr, sum, g, d);
 }
 
 template <class T>
