@@ -2,19 +2,13 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <ctime>
 
+#include "support/clock.hpp"
 #include "support/runs.hpp"
 #include "theory/feature_floor.hpp"
 
 namespace lamina::tests {
 namespace {
-
-double cpu_seconds() {
-  timespec t;
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
-}
 
 // A run that records its ends alone; thread time, since one group a thread is all there is.
 void expect_within(const std::string& line, double seconds) {

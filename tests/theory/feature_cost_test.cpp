@@ -2,32 +2,14 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <ctime>
 
 #include "base/random.hpp"
+#include "support/clock.hpp"
 #include "support/runs.hpp"
 #include "theory/feature_population.hpp"
 
 namespace lamina::tests {
 namespace {
-
-double cpu_seconds() {
-  timespec t;
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
-}
-
-// Processor time of this thread, the least of several turns: what else runs does not count.
-template <class Work>
-double least_seconds(int turns, Work work) {
-  double least = 1e9;
-  for (int turn = 0; turn < turns; ++turn) {
-    const double start = cpu_seconds();
-    work();
-    least = std::min(least, cpu_seconds() - start);
-  }
-  return least;
-}
 
 FeaturePopulation population_of(const std::string& line, bool tied) {
   return FeaturePopulation(*convergence_task(line)->features(), kernels::Map::softmax, *kernels::select(nullptr)->f64, tied);
