@@ -18,7 +18,7 @@ double loss_and_slope(const Task* task, std::span<const double> in, double* slop
   const int64_t literal = 12 * law.dimension * law.dimension;
   for (double x : in)
     if (!std::isfinite(x)) fail_argument("an argument", x, "finite");
-  if (std::ssize(in) == literal) return RotationLiteralPopulation(law).loss_and_gradient(in, slope).loss;
+  if (std::ssize(in) == literal) return RotationLiteralPopulation(law, *kernels::select(nullptr)->f64).loss_and_gradient(in, slope).loss;
   if (in.size() != 1)
     fail_argument("argument_count", static_cast<double>(in.size()),
                   "1: c, or " + std::to_string(literal) + ": the real and the imaginary parts of W_PV, then those of W_KQ");

@@ -1,4 +1,4 @@
-// Partitions, the counts of matching phases, and the sums of products that they weigh; formulas in the header.
+// Partitions, the counts of matching phases, and the slopes of the sums of products that they weigh; formulas in the header.
 #include "theory/rotation_literal.hpp"
 
 #include <algorithm>
@@ -73,39 +73,29 @@ enum Kind : int64_t { entries, diagonal, rows, columns, total, trace };
 class RotationLiteralPopulation::Sums {
  public:
   Sums(int64_t dimension, int64_t matrices)
-      : d(dimension), re(static_cast<size_t>(matrices * size(d))), im(re), slope_re(re), slope_im(re) {}
+      : d(dimension), shape(static_cast<size_t>(matrices), Shape::full), re(static_cast<size_t>(matrices * size(d))), im(re) {}
 
   static int64_t size(int64_t d) { return d * d + 3 * d + 2; }
   static int64_t offset(Kind kind, int64_t d) {
     return kind == entries ? 0 : kind == total ? d * d + 3 * d : kind == trace ? d * d + 3 * d + 1 : d * d + (kind - diagonal) * d;
   }
 
-  // The four blocks of lags of R = P^T conj(other), of Q or conj(Q) (sign -1), and the first block of P.
-  void set_gram(std::span<const double> P, std::span<const double> other) {
-    const int64_t D = 2 * d, p = d * D;
-    for (int64_t block = 0; block < 4; ++block)
-      for (int64_t o = 0; o < d; ++o)
-        for (int64_t i = 0; i < d; ++i)
-          for (int64_t j = 0; j < d; ++j) {
-            const int64_t row = o * D + block / 2 * d + i, column = o * D + block % 2 * d + j;
-            re[at(block, i, j)] += P[row] * other[column] + P[p + row] * other[p + column];
-            im[at(block, i, j)] += P[p + row] * other[column] - P[row] * other[p + column];
-          }
-    reduce();
-  }
-  void set_keys(std::span<const double> Q, double sign) {
-    const int64_t D = 2 * d;
-    for (int64_t block = 0; block < 4; ++block)
+  // The four blocks of lags of a matrix whose row i is at from + i * stride, Re, and that far behind Im; times 1 and sign.
+  void set_blocks(const double* from, int64_t behind, int64_t stride, double sign) {
+    for (int64_t block = 0; block < std::ssize(shape); ++block)
       for (int64_t i = 0; i < d; ++i)
         for (int64_t j = 0; j < d; ++j) {
-          const int64_t from = (block / 2 * d + i) * D + block % 2 * d + j;
-          re[at(block, i, j)] = Q[from], im[at(block, i, j)] = sign * Q[D * D + from];
+          const int64_t at_entry = (block / 2 * d + i) * stride + block % 2 * d + j;
+          re[at(block, i, j)] = from[at_entry], im[at(block, i, j)] = sign * from[behind + at_entry];
         }
     reduce();
   }
-  void set_values(std::span<const double> P) {
-    for (int64_t i = 0; i < d; ++i)
-      for (int64_t j = 0; j < d; ++j) re[at(0, i, j)] = P[i * 2 * d + j], im[at(0, i, j)] = P[2 * d * d + i * 2 * d + j];
+  void set_keys(std::span<const double> Q, double sign) { set_blocks(Q.data(), 4 * d * d, 2 * d, sign); }
+  // c I in one block, 0 in the others.
+  void set_identity(int64_t block, double c) {
+    std::ranges::fill(shape, Shape::zero);
+    shape[static_cast<size_t>(block)] = Shape::scalar;
+    for (int64_t i = 0; i < d; ++i) re[at(block, i, i)] = c;
     reduce();
   }
 
@@ -123,9 +113,9 @@ class RotationLiteralPopulation::Sums {
         for (int64_t i = 0; i < d; ++i) whole[0] += row[i];
       }
   }
-  // The slopes by the entries from those by all sums.
+  // Of slopes: those by the entries from those by all sums.
   void spread() {
-    for (auto* part : {&slope_re, &slope_im})
+    for (auto* part : {&re, &im})
       for (size_t at = 0; at < part->size(); at += static_cast<size_t>(size(d))) {
         double* m = part->data() + at;
         const double *along = m + d * d, *row = along + d, *column = row + d, *whole = column + d;
@@ -138,10 +128,13 @@ class RotationLiteralPopulation::Sums {
   size_t at(int64_t matrix, int64_t i, int64_t j) const { return static_cast<size_t>(matrix * size(d) + i * d + j); }
 
   int64_t d;
-  std::vector<double> re, im, slope_re, slope_im;
+  enum class Shape { zero, scalar, full };
+  std::vector<Shape> shape;  // of each matrix
+  std::vector<double> re, im;
 };
 
-RotationLiteralPopulation::RotationLiteralPopulation(const RotationLaw& law) : d_(law.dimension), blocks_(law) {
+RotationLiteralPopulation::RotationLiteralPopulation(const RotationLaw& law, const kernels::Table<double>& table)
+    : d_(law.dimension), table_(&table), blocks_(law) {
   std::array<double, 3> tail{};  // sums over t > settled + 2 of n^-2, n^-1, 1, n = t - 1: small terms first
   for (int64_t n = law.length - 2; n > settled + 1; --n) {
     const double inverse = 1 / static_cast<double>(n);
@@ -155,7 +148,7 @@ RotationLiteralPopulation::RotationLiteralPopulation(const RotationLaw& law) : d
 // Three factors: indices j,k,l,j',k',l' of R_jj', Q_kl, conj Q_k'l'. Two: i,j,k,l of P_ij, Q_kl and x_i, with lags 0; 1, 0, for only then
 // do all exponents, -t + (s-1-a) - (s-1-b) + (t-1-c), add up to 0.
 void RotationLiteralPopulation::add_terms(const RotationLaw& law, const std::array<double, 3>& tail, const Ends& ends,
-                                          std::vector<Term>& terms) const {
+                                          Form& form) const {
   const bool squared = ends.size() == 3;
   const size_t size = 2 * ends.size();
   const std::vector<Partition> all = partitions(size);
@@ -225,58 +218,108 @@ void RotationLiteralPopulation::add_terms(const RotationLaw& law, const std::arr
       } else {
         term.factors[1].block = 2;
       }
-      terms.push_back(term);
+      if (term.shared == 3) add_products(term, d_, form);
+      else form.terms.push_back(term);
     }
   }
 }
 
-// The real part of the sum of all terms; adds the slopes by each factor's sums.
-template <bool slopes>
-double RotationLiteralPopulation::run(const std::vector<Term>& terms, Sums& first, Sums& second, Sums& third) const {
-  double sum = 0;
-  for (const Term& term : terms) {
-    std::array<int64_t, 3> extent;
-    for (size_t v = 0; v < 3; ++v) extent[v] = v < term.shared ? d_ : 1;
-    std::array<size_t, 3> start;
-    for (size_t f = 0; f < 3; ++f) start[f] = static_cast<size_t>(term.factors[f].block * Sums::size(d_) + term.factors[f].offset);
-    const double *a_re = &first.re[start[0]], *a_im = &first.im[start[0]], *b_re = &second.re[start[1]], *b_im = &second.im[start[1]],
-                 *c_re = &third.re[start[2]], *c_im = &third.im[start[2]];
-    double *da_re = &first.slope_re[start[0]], *da_im = &first.slope_im[start[0]], *db_re = &second.slope_re[start[1]],
-           *db_im = &second.slope_im[start[1]], *dc_re = &third.slope_re[start[2]], *dc_im = &third.slope_im[start[2]];
-    const auto& [A, B, C] = term.factors;
-    double part = 0;
-    for (int64_t i = 0; i < extent[0]; ++i)
-      for (int64_t j = 0; j < extent[1]; ++j)
-        for (int64_t k = 0; k < extent[2]; ++k) {
-          const int64_t a = i * A.stride[0] + j * A.stride[1] + k * A.stride[2], b = i * B.stride[0] + j * B.stride[1] + k * B.stride[2],
-                        c = i * C.stride[0] + j * C.stride[1] + k * C.stride[2];
-          const double re = a_re[a] * b_re[b] - a_im[a] * b_im[b], im = a_re[a] * b_im[b] + a_im[a] * b_re[b];
-          part += re * c_re[c] - im * c_im[c];
-          if constexpr (slopes) {
-            const double w = term.weight;
-            dc_re[c] += w * re, dc_im[c] += w * im;
-            da_re[a] += w * (b_re[b] * c_re[c] - b_im[b] * c_im[c]), da_im[a] += w * (b_re[b] * c_im[c] + b_im[b] * c_re[c]);
-            db_re[b] += w * (a_re[a] * c_re[c] - a_im[a] * c_im[c]), db_im[b] += w * (a_re[a] * c_im[c] + a_im[a] * c_re[c]);
-          }
-        }
-    sum += term.weight * part;
+// A term w sum F_rx G_xc H_rc, in any order and orientation, gives the slope by H in rows r and columns c.
+void RotationLiteralPopulation::add_products(const Term& term, int64_t d, Form& form) {
+  // d = 1: strides do not tell rows from columns, and all orientations are the same.
+  for (size_t slot = 0; slot < 3; ++slot) {
+    const Factor &by = term.factors[slot], &first = term.factors[slot == 0 ? 1 : 0], &second = term.factors[slot == 2 ? 1 : 2];
+    size_t row = 0, shared = 0;
+    for (size_t v = 0; v < 3; ++v) {
+      if (by.stride[v] == 0) shared = v;
+      else if (by.stride[v] == d) row = v;
+    }
+    const bool left = first.stride[row] != 0;
+    const auto transposed = [&](const Factor& factor, bool on_left) { return factor.stride[shared] == (on_left ? d : 1); };
+    Product product{by.block, first.block, left, transposed(first, left), {{term.weight, second.block, transposed(second, !left)}}};
+    std::vector<Product>& all = form.products[slot];
+    const auto same = std::ranges::find_if(all, [&](const Product& other) {
+      return other.to == product.to && other.block == product.block && other.left == product.left && other.transposed == product.transposed;
+    });
+    if (same == all.end()) all.push_back(std::move(product));
+    else same->sum.push_back(product.sum[0]);
   }
-  if (slopes)
-    for (Sums* sums : {&first, &second, &third}) sums->spread();
-  return sum;
 }
 
-// P and Q below are Re, then Im.
-double RotationLiteralPopulation::product(std::span<const double> P, std::span<const double> Q, std::span<const double> other_P,
-                                          std::span<const double> other_Q) const {
-  Sums R(d_, 4), keys(d_, 4), others(d_, 4);
-  R.set_gram(P, other_P), keys.set_keys(Q, 1), others.set_keys(other_Q, -1);
-  return run<false>(square_, R, keys, others);
+// The products into the entries of `out`. Re and Im side by side, [X_re | X_im] of a product of complex matrices is two real ones.
+void RotationLiteralPopulation::multiply(const std::vector<Product>& products, unsigned wanted, const Sums& first, const Sums& second,
+                                         Sums& out) const {
+  using Shape = Sums::Shape;
+  const int64_t d = d_, D = 2 * d;
+  // left: [d,d] Re, then Im; right: [d,2d] of Re | Im, then of -Im | Re.
+  std::vector<double> left(static_cast<size_t>(2 * d * d)), right(static_cast<size_t>(2 * d * D)), sum(static_cast<size_t>(d * D));
+  const auto put = [&](bool on_left, const Sums& from, int64_t block, bool transposed, double weight) {
+    constexpr int64_t tile = 32;
+    const double *re = &from.re[from.at(block, 0, 0)], *im = &from.im[from.at(block, 0, 0)];
+    for (int64_t i0 = 0; i0 < d; i0 += tile)
+      for (int64_t j0 = 0; j0 < d; j0 += tile)
+        for (int64_t i = i0; i < std::min(d, i0 + tile); ++i)
+          for (int64_t j = j0; j < std::min(d, j0 + tile); ++j) {
+            const int64_t at = transposed ? j * d + i : i * d + j;
+            const double x = weight * re[at], y = weight * im[at];
+            if (on_left) {
+              left[i * d + j] += x, left[d * d + i * d + j] += y;
+            } else {
+              right[i * D + j] += x, right[i * D + d + j] += y;
+              right[(d + i) * D + j] -= y, right[(d + i) * D + d + j] += x;
+            }
+          }
+  };
+  for (int64_t to = 0; to < std::ssize(out.shape); ++to) {
+    std::ranges::fill(sum, 0.0);
+    for (const Product& product : products) {
+      const Shape shape = first.shape[static_cast<size_t>(product.block)];
+      const bool none = std::ranges::all_of(
+          product.sum, [&](const auto& part) { return second.shape[static_cast<size_t>(part.block)] == Shape::zero; });
+      if (product.to != to || !(wanted >> to & 1) || shape == Shape::zero || none) continue;
+      std::ranges::fill(left, 0.0), std::ranges::fill(right, 0.0);
+      if (shape == Shape::scalar) {
+        const double c = first.re[first.at(product.block, 0, 0)];
+        for (const auto& part : product.sum) put(false, second, part.block, part.transposed, c * part.weight);
+        for (int64_t i = 0; i < d * D; ++i) sum[i] += right[i];
+        continue;
+      }
+      put(product.left, first, product.block, product.transposed, 1);
+      for (const auto& part : product.sum) put(!product.left, second, part.block, part.transposed, part.weight);
+      table_->gemm(d, D, d, left.data(), d, 1, right.data(), D, sum.data(), D, true);
+      table_->gemm(d, D, d, &left[d * d], d, 1, &right[d * D], D, sum.data(), D, true);
+    }
+    for (int64_t i = 0; i < d; ++i)
+      for (int64_t j = 0; j < d; ++j) out.re[out.at(to, i, j)] += sum[i * D + j], out.im[out.at(to, i, j)] += sum[i * D + d + j];
+  }
 }
-double RotationLiteralPopulation::overlap(std::span<const double> P, std::span<const double> Q) const {
-  Sums values(d_, 1), keys(d_, 4), one(d_, 1);
-  values.set_values(P), keys.set_keys(Q, 1), one.re[0] = 1;
-  return run<false>(cross_, values, keys, one);
+
+void RotationLiteralPopulation::slope(const Form& form, size_t slot, unsigned wanted, const std::array<Sums*, 3>& factors) const {
+  const size_t one = slot == 0 ? 1 : 0, other = slot == 2 ? 1 : 2;
+  Sums& out = *factors[slot];
+  std::ranges::fill(out.re, 0.0), std::ranges::fill(out.im, 0.0);
+  constexpr int64_t tile = 32;
+  for (const Term& term : form.terms) {
+    const Factor &X = term.factors[one], &Y = term.factors[other], &S = term.factors[slot];
+    if (!(wanted >> S.block & 1) || factors[one]->shape[static_cast<size_t>(X.block)] == Sums::Shape::zero ||
+        factors[other]->shape[static_cast<size_t>(Y.block)] == Sums::Shape::zero)
+      continue;
+    const auto start = [&](const Factor& factor) { return static_cast<size_t>(factor.block * Sums::size(d_) + factor.offset); };
+    const double *x_re = &factors[one]->re[start(X)], *x_im = &factors[one]->im[start(X)], *y_re = &factors[other]->re[start(Y)],
+                 *y_im = &factors[other]->im[start(Y)];
+    double *re = &out.re[start(S)], *im = &out.im[start(S)];
+    const int64_t rows = term.shared > 0 ? d_ : 1, columns = term.shared > 1 ? d_ : 1;
+    for (int64_t i0 = 0; i0 < rows; i0 += tile)
+      for (int64_t j0 = 0; j0 < columns; j0 += tile)
+        for (int64_t i = i0; i < std::min(rows, i0 + tile); ++i)
+          for (int64_t j = j0; j < std::min(columns, j0 + tile); ++j) {
+            const int64_t x = i * X.stride[0] + j * X.stride[1], y = i * Y.stride[0] + j * Y.stride[1], s = i * S.stride[0] + j * S.stride[1];
+            re[s] += term.weight * (x_re[x] * y_re[y] - x_im[x] * y_im[y]);
+            im[s] += term.weight * (x_re[x] * y_im[y] + x_im[x] * y_re[y]);
+          }
+  }
+  out.spread();
+  multiply(form.products[slot], wanted, *factors[one], *factors[other], out);
 }
 
 RotationLiteralPopulation::Value RotationLiteralPopulation::loss_and_gradient(std::span<const double> parameters, double* gradient) const {
@@ -285,42 +328,82 @@ RotationLiteralPopulation::Value RotationLiteralPopulation::loss_and_gradient(st
   // 1. The blocks of the mean diagonals, and how far the rest is from them.
   double a = 0, b = 0;
   for (int64_t j = 0; j < d; ++j) a += Q[(d + j) * D + j] / static_cast<double>(d), b += P[j * D + j] / static_cast<double>(d);
-  std::vector<double> blocks(parameters.size()), rest(parameters.begin(), parameters.end());
-  for (int64_t j = 0; j < d; ++j) {
-    blocks[j * D + j] = b, rest[j * D + j] -= b;
-    blocks[2 * p + (d + j) * D + j] = a, rest[2 * p + (d + j) * D + j] -= a;
-  }
-  const std::span<const double> P0 = std::span(blocks).first(2 * p), Q0 = std::span(blocks).subspan(2 * p);
+  std::vector<double> rest(parameters.begin(), parameters.end());
+  for (int64_t j = 0; j < d; ++j) rest[j * D + j] -= b, rest[2 * p + (d + j) * D + j] -= a;
   const std::span<const double> dP = std::span(rest).first(2 * p), dQ = std::span(rest).subspan(2 * p);
-  const double excess = blocks_.excess(a * b) + (0.5 * (product(P0, Q0, dP, Q) + product(P, Q, dP, Q)) - overlap(dP, Q)) +
-                        (0.5 * (product(P0, Q0, P0, dQ) + product(P, Q, P0, dQ)) - overlap(P0, dQ));
-  // 2. d/dRe + i d/dIm is twice the slope by the conjugate: of 1/2 E|yhat|^2 that is P times the slopes by R, and the slope by conj Q;
+  // P^T conj(other), Re, then Im: [2d,2d] each.
+  std::vector<double> gram(static_cast<size_t>(2 * q)), negative(static_cast<size_t>(p));
+  const auto set_gram = [&](std::span<const double> other) {
+    for (int64_t i = 0; i < p; ++i) negative[i] = -other[p + i];
+    table_->gemm(D, D, d, P.data(), 1, D, other.data(), D, gram.data(), D, false);
+    table_->gemm(D, D, d, &P[p], 1, D, &other[p], D, gram.data(), D, true);
+    table_->gemm(D, D, d, P.data(), 1, D, negative.data(), D, &gram[q], D, false);
+    table_->gemm(D, D, d, &P[p], 1, D, other.data(), D, &gram[q], D, true);
+  };
+  // Re sum of the entries of slopes times those at re and im, or times their transpose.
+  const auto inner = [&](const Sums& slopes, int64_t block, const double* re, const double* im, int64_t stride, bool transposed) {
+    double sum = 0;
+    for (int64_t i = 0; i < d; ++i)
+      for (int64_t j = 0; j < d; ++j) {
+        const int64_t at = transposed ? j * stride + i : i * stride + j;
+        sum += slopes.re[slopes.at(block, i, j)] * re[at] - slopes.im[slopes.at(block, i, j)] * im[at];
+      }
+    return sum;
+  };
+  Sums keys(d, 4), conjugate(d, 4), rest_keys(d, 4), rest_conjugate(d, 4), block_keys(d, 4), one(d, 1), R(d, 4), values(d, 1);
+  keys.set_keys(Q, 1), conjugate.set_keys(Q, -1), rest_keys.set_keys(dQ, 1), rest_conjugate.set_keys(dQ, -1);
+  block_keys.set_identity(2, a), one.re[0] = 1;
+  // 2. Of (P0, dQ) with (P0, Q0) and (P, Q), whose R are b^2 I in block 0 and b P^T in the blocks 0, 2; of (dP, Q), with b conj dP in the
+  // blocks 0, 1.
+  double square = 0, target = 0;
+  slope(square_, 0, 1u, {&R, &block_keys, &rest_conjugate});
+  for (int64_t j = 0; j < d; ++j) square += b * b * R.re[R.at(0, j, j)];
+  slope(square_, 0, 5u, {&R, &keys, &rest_conjugate});
+  for (int64_t lag = 0; lag < 2; ++lag) square += b * inner(R, 2 * lag, &P[lag * d], &P[p + lag * d], D, true);
+  slope(cross_, 0, 1u, {&values, &rest_keys, &one});
+  for (int64_t j = 0; j < d; ++j) target += b * values.re[values.at(0, j, j)];
+  slope(square_, 0, 3u, {&R, &block_keys, &conjugate});
+  for (int64_t i = 0; i < p; ++i) negative[i] = -dP[p + i];
+  for (int64_t lag = 0; lag < 2; ++lag) square += b * inner(R, lag, &dP[lag * d], &negative[lag * d], D, false);
+  slope(cross_, 0, 1u, {&values, &keys, &one});
+  target += inner(values, 0, dP.data(), &dP[p], D, false);
+  slope(square_, 0, 15u, {&R, &keys, &conjugate});
+  set_gram(dP);
+  for (int64_t block = 0; block < 4; ++block) {
+    const int64_t at = block / 2 * d * D + block % 2 * d;
+    square += inner(R, block, &gram[at], &gram[q + at], D, false);
+  }
+  const double excess = blocks_.excess(a * b) + (0.5 * square - target);
+  // 3. d/dRe + i d/dIm is twice the slope by the conjugate: of 1/2 E|yhat|^2 that is P times the slopes by R, and the slope by conj Q;
   // of Re E x^H yhat it is the conjugate of the slopes by P and Q.
   if (gradient) {
-    Sums R(d, 4), conjugate(d, 4), keys(d, 4), values(d, 1), targets(d, 4), one(d, 1);
-    R.set_gram(P, P), conjugate.set_keys(Q, -1), keys.set_keys(Q, 1), values.set_values(P), targets.set_keys(Q, 1), one.re[0] = 1;
-    run<true>(square_, R, keys, conjugate);
-    run<true>(cross_, values, targets, one);
-    const double *P_re = P.data(), *P_im = P_re + p;
     double *dP_re = gradient, *dP_im = dP_re + p, *dQ_re = dP_im + p, *dQ_im = dQ_re + q;
-    std::fill_n(gradient, 2 * (p + q), 0.0);
+    std::vector<double> slopes(static_cast<size_t>(3 * q));  // Re, Im, -Im [2d,2d]
     for (int64_t block = 0; block < 4; ++block)
       for (int64_t i = 0; i < d; ++i)
         for (int64_t j = 0; j < d; ++j) {
-          const int64_t row = block / 2 * d + i, column = block % 2 * d + j;
-          const size_t at = R.at(block, i, j);
-          dQ_re[row * D + column] = conjugate.slope_re[at] - targets.slope_re[at];
-          dQ_im[row * D + column] = conjugate.slope_im[at] + targets.slope_im[at];
-          for (int64_t o = 0; o < d; ++o) {
-            dP_re[o * D + column] += P_re[o * D + row] * R.slope_re[at] - P_im[o * D + row] * R.slope_im[at];
-            dP_im[o * D + column] += P_re[o * D + row] * R.slope_im[at] + P_im[o * D + row] * R.slope_re[at];
-          }
+          const int64_t at = (block / 2 * d + i) * D + block % 2 * d + j;
+          slopes[at] = R.re[R.at(block, i, j)], slopes[q + at] = R.im[R.at(block, i, j)], slopes[2 * q + at] = -slopes[q + at];
         }
+    const double *P_re = P.data(), *P_im = P_re + p, *re = slopes.data(), *im = re + q, *minus = im + q;
+    table_->gemm(d, D, D, P_re, D, 1, re, D, dP_re, D, false);
+    table_->gemm(d, D, D, P_im, D, 1, minus, D, dP_re, D, true);
+    table_->gemm(d, D, D, P_re, D, 1, im, D, dP_im, D, false);
+    table_->gemm(d, D, D, P_im, D, 1, re, D, dP_im, D, true);
     for (int64_t i = 0; i < d; ++i)
-      for (int64_t j = 0; j < d; ++j) {
-        const size_t at = values.at(0, i, j);
-        dP_re[i * D + j] -= values.slope_re[at], dP_im[i * D + j] += values.slope_im[at];
-      }
+      for (int64_t j = 0; j < d; ++j) dP_re[i * D + j] -= values.re[values.at(0, i, j)], dP_im[i * D + j] += values.im[values.at(0, i, j)];
+    set_gram(P);
+    R.set_blocks(gram.data(), q, D, 1);
+    slope(square_, 2, 15u, {&R, &keys, &conjugate});
+    values.set_blocks(P.data(), p, D, 1);
+    slope(cross_, 1, 15u, {&values, &keys, &one});
+    for (int64_t block = 0; block < 4; ++block)
+      for (int64_t i = 0; i < d; ++i)
+        for (int64_t j = 0; j < d; ++j) {
+          const int64_t to = (block / 2 * d + i) * D + block % 2 * d + j;
+          const size_t at = keys.at(block, i, j);
+          dQ_re[to] = conjugate.re[at] - keys.re[at], dQ_im[to] = conjugate.im[at] + keys.im[at];
+        }
   }
   return {blocks_.infimum + excess, excess};
 }

@@ -7,7 +7,9 @@
 //   (t-1)^2 E|yhat_t|^2 = sum_{partition, lags} moments N_t sum_distinct R_{aj,a'j'} Q_{bk,cl} conj(Q_{b'k',c'l'}),   R = P^T conj(P).
 // Moebius inversion on partitions makes the sums free, hence products of R, Q and conj(Q), each summed over coordinates that no other
 // shares. N_t is a polynomial of degree two from some t on, so the sum over t is closed but for sum 1/n and sum 1/n^2. The same holds of
-// E x_{t+1}^H yhat_t with four coordinates. So the loss 1/2 sum_{t=2}^{T-1} E|yhat_t - x_{t+1}|^2 and its gradient cost O(d^3) at any T.
+// E x_{t+1}^H yhat_t with four coordinates. So the loss 1/2 sum_{t=2}^{T-1} E|yhat_t - x_{t+1}|^2 and its gradient cost O(d^3) at any T,
+// all of it in products of matrices [d,d]: sums with two shared coordinates or fewer cost O(d^2), and with three they are traces
+// tr(X Y Z). Both forms are linear in each factor, so no value is ever summed: it is the inner product of a factor with its slope.
 // With < , > for the sum over t of E yhat^H yhat', Z = (P, Q), and Z0 = (P0, Q0) the blocks b I, a I of the mean diagonals,
 //   L(Z) = L(Z0) + Re [ <Z0 + Z, D> / 2 - sum_t E x_{t+1}^H yhat_t(D) ],  yhat(D) = yhat(Z) - yhat(Z0), of (P - P0, Q) and of (P0, Q - Q0):
 // L(Z0) is known as a sum of squares above its infimum, and the rest is small where Z is near Z0.
@@ -17,13 +19,14 @@
 #include <span>
 #include <vector>
 
+#include "kernels/kernels.hpp"
 #include "theory/rotation_population.hpp"
 
 namespace lamina {
 
 class RotationLiteralPopulation {
  public:
-  explicit RotationLiteralPopulation(const RotationLaw& law);
+  RotationLiteralPopulation(const RotationLaw& law, const kernels::Table<double>& table);
 
   struct Value {
     double loss, excess;  // L, and L minus the least loss of blocks b I, a I: less than 0 where other entries help
@@ -33,7 +36,7 @@ class RotationLiteralPopulation {
   Value loss_and_gradient(std::span<const double> parameters, double* gradient) const;
 
  private:
-  // weight times a sum over up to three coordinates that factors share, each from 0 to d - 1; of a factor: which block of lags, where its
+  // weight times a sum over up to two coordinates that factors share, each from 0 to d - 1; of a factor: which block of lags, where its
   // sums begin, and how far it moves with each coordinate.
   struct Factor {
     int64_t block = 0, offset = 0;
@@ -44,20 +47,36 @@ class RotationLiteralPopulation {
     size_t shared;
     std::array<Factor, 3> factors;
   };
+  // What three shared coordinates are: a trace of the product of three blocks. Its slope by one factor is a product of the others, added
+  // to block `to`: X M, or M X, where X is a block of the first of the others and M a weighted sum of blocks of the second.
+  struct Product {
+    struct Part {
+      double weight;
+      int64_t block;
+      bool transposed;
+    };
+    int64_t to, block;
+    bool left, transposed;  // of X
+    std::vector<Part> sum;
+  };
   class Sums;
+  struct Form {
+    std::vector<Term> terms;
+    std::array<std::vector<Product>, 3> products;  // by the factor whose slope they are
+  };
   using Ends = std::vector<std::array<size_t, 2>>;  // the two indices of each factor
 
   // tail: the sums over t, from where counts are polynomials c_0 + c_1 n + c_2 n^2 in n = t - 1, by which to weigh c_0, c_1, c_2.
-  void add_terms(const RotationLaw& law, const std::array<double, 3>& tail, const Ends& ends, std::vector<Term>& terms) const;
-  template <bool slopes>
-  double run(const std::vector<Term>& terms, Sums& first, Sums& second, Sums& third) const;
-  double product(std::span<const double> P, std::span<const double> Q, std::span<const double> other_P,
-                 std::span<const double> other_Q) const;
-  double overlap(std::span<const double> P, std::span<const double> Q) const;
+  void add_terms(const RotationLaw& law, const std::array<double, 3>& tail, const Ends& ends, Form& form) const;
+  static void add_products(const Term& term, int64_t d, Form& form);
+  // The slope of the form by factor `slot` at the other two, in those blocks of lags whose bit is in `wanted`, into factors[slot].
+  void slope(const Form& form, size_t slot, unsigned wanted, const std::array<Sums*, 3>& factors) const;
+  void multiply(const std::vector<Product>& products, unsigned wanted, const Sums& first, const Sums& second, Sums& out) const;
 
   int64_t d_;
+  const kernels::Table<double>* table_;
   RotationPopulation blocks_;
-  std::vector<Term> square_, cross_;  // E|yhat|^2 by R, Q, conj Q; E x^H yhat by P, Q and 1
+  Form square_, cross_;  // E|yhat|^2 by R, Q, conj Q; E x^H yhat by P, Q and 1
 };
 
 }  // namespace lamina

@@ -31,7 +31,7 @@ class BlockObjective final : public RotationObjective {
 
 class LiteralObjective final : public RotationObjective {
  public:
-  explicit LiteralObjective(const RotationLaw& law) : population_(law) {}
+  LiteralObjective(const RotationLaw& law, const kernels::Table<double>& table) : population_(law, table) {}
 
   Loss loss_and_gradient(const Model& model, int64_t, double* gradient, bool) override {
     const auto value = population_.loss_and_gradient(model.parameters(), gradient);
@@ -45,7 +45,7 @@ class LiteralObjective final : public RotationObjective {
 }  // namespace
 
 std::unique_ptr<Objective> make_rotation_population(const RotationLaw& law, const Model& model) {
-  if (model.settings().is("variant", "original")) return std::make_unique<LiteralObjective>(law);
+  if (model.settings().is("variant", "original")) return std::make_unique<LiteralObjective>(law, *model.isa().f64);
   return std::make_unique<BlockObjective>(law);
 }
 

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <random>
 
+#include "support/clock.hpp"
 #include "support/runs.hpp"
 #include "theory/rotation_population.hpp"
 #include "theory/theory.hpp"
@@ -34,10 +35,12 @@ std::vector<double> in_blocks(int64_t d, double a, double b) {
   return x;
 }
 
+RotationLiteralPopulation population_of(const Task& task) { return {*task.rotation(), *kernels::select(nullptr)->f64}; }
+
 // Loss and gradient, the last entry the loss, of the form and of the sampled model.
 std::vector<double> exact(const Task& task, const std::vector<double>& x) {
   std::vector<double> out(x.size() + 1);
-  out.back() = RotationLiteralPopulation(*task.rotation()).loss_and_gradient(x, out.data()).loss;
+  out.back() = population_of(task).loss_and_gradient(x, out.data()).loss;
   return out;
 }
 std::vector<double> sampled(const Model& model, const Prompts& prompts, std::span<const double> weights) {
@@ -105,6 +108,71 @@ TEST(RotationLiteral, LossAndGradientAreThoseOfAFiniteSet) {
   }
 }
 
+// Entries on three of many coordinates: of those the finite set of three, and of each other coordinate the target alone.
+TEST(RotationLiteral, ThreeOfManyCoordinates) {
+  std::mt19937_64 random(36);
+  for (const char* start : {"gaussian", "sparse", "ones"})
+    for (const int64_t d : {37, 70}) {
+      const std::string line = std::string("start=") + start + " prompt_length=6 start_scale=1.2 dimension=";
+      const auto small = task_for(line + "3"), large = task_for(line + std::to_string(d));
+      const int64_t place[3] = {5, 17, d - 1};
+      const std::vector<double> x = random_weights(3, 1, random);
+      std::vector<double> want = by_enumeration(*small, x), y(static_cast<size_t>(12 * d * d));
+      const auto index = [&](size_t i) {  // of P, Im P, Q, Im Q in turn
+        const int64_t p = 18, at = static_cast<int64_t>(i), of_P = at < 2 * p, part = of_P ? at / p : (at - 2 * p) / (2 * p);
+        const int64_t within = of_P ? at % p : (at - 2 * p) % (2 * p), row = within / 6, column = within % 6;
+        const auto wide = [&](int64_t j) { return j / 3 * d + place[j % 3]; };
+        return (of_P ? part * 2 * d * d : 4 * d * d + part * 4 * d * d) + wide(row) * 2 * d + wide(column);
+      };
+      for (size_t i = 0; i < x.size(); ++i) y[index(i)] = x[i];
+      const std::vector<double> got = exact(*large, y);
+      const bool sparse = large->rotation()->start == RotationLaw::Start::sparse;
+      const double share = sparse ? 3 / static_cast<double>(d) : 1, rest = sparse ? 1 - share : static_cast<double>(d - 3);
+      double scale = 0;
+      for (double& entry : want) entry *= share, scale = std::max(scale, std::abs(entry));
+      EXPECT_NEAR(got.back(), want.back() + rest * 0.5 * 4 * 1.44, 1e-12 * got.back()) << start << " " << d;
+      for (size_t i = 0; i < x.size(); ++i) EXPECT_NEAR(got[index(i)], want[i], 1e-12 * scale) << start << " " << d << " " << i;
+    }
+}
+
+// All entries of many coordinates: another order of the coordinates is the same law.
+TEST(RotationLiteral, CoordinatesMayBeExchanged) {
+  std::mt19937_64 random(37);
+  for (const char* start : {"gaussian", "sparse", "ones"})
+    for (const int64_t d : {33, 50}) {
+      const auto task = task_for(std::string("start=") + start + " prompt_length=40 dimension=" + std::to_string(d));
+      const std::vector<double> x = random_weights(d, 1, random);
+      std::vector<double> y(x.size());
+      const auto moved = [&](size_t i) {
+        const auto at = static_cast<int64_t>(i), row = at / (2 * d), column = at % (2 * d);
+        const auto wide = [&](int64_t j) { return j / d * d + (j % d * 7 + 3) % d; };  // blocks of d rows and columns
+        return static_cast<size_t>(wide(row) * 2 * d + wide(column));
+      };
+      for (size_t i = 0; i < x.size(); ++i) y[moved(i)] = x[i];
+      const std::vector<double> one = exact(*task, x), other = exact(*task, y);
+      double scale = 0;
+      for (size_t i = 0; i < x.size(); ++i) scale = std::max(scale, std::abs(one[i]));
+      EXPECT_NEAR(one.back(), other.back(), 1e-12 * one.back());
+      for (size_t i = 0; i < x.size(); ++i) ASSERT_NEAR(one[i], other[moved(i)], 1e-11 * scale) << start << " " << d << " " << i;
+    }
+}
+
+// With 34 complex products by R, 18 by the half of R that P^T conj(P0) fills and 34 by conj Q, a gradient is 392 real ones of matrices
+// [d,d] with those of P: it takes no more than three times as long.
+TEST(RotationLiteral, CostIsThatOfItsProducts) {
+  const auto& table = *kernels::select(nullptr)->f64;
+  constexpr int64_t d = 256;
+  const auto task = task_for("start=gaussian prompt_length=100 dimension=256");
+  std::mt19937_64 random(38);
+  const std::vector<double> x = random_weights(d, 0.05, random);
+  std::vector<double> gradient(x.size()), product(static_cast<size_t>(d * d));
+  const RotationLiteralPopulation form = population_of(*task);
+  const double took = tests::least_seconds(2, [&] { form.loss_and_gradient(x, gradient.data()); });
+  const double one = tests::least_seconds(5, [&] { table.gemm(d, d, d, x.data(), d, 1, &x[d * d], d, product.data(), d, false); });
+  std::printf("d = 256: one gradient in %.3f s on one core, of which %.3f s of products\n", took, 392 * one);
+  EXPECT_LT(took, 3 * 392 * one);
+}
+
 TEST(RotationLiteral, SampledLossAndGradientAgreeInStandardErrors) {
   std::mt19937_64 random(32);
   for (const char* line : {"start=gaussian dimension=4 prompt_length=30", "start=sparse dimension=4 prompt_length=30 start_scale=1.2",
@@ -139,7 +207,7 @@ TEST(RotationLiteral, GradientIsTheDifferenceOfLosses) {
   for (const char* line : {"start=gaussian dimension=4 prompt_length=100", "start=sparse dimension=3 prompt_length=17",
                            "start=ones dimension=3 prompt_length=50"}) {
     const auto task = task_for(line);
-    const RotationLiteralPopulation form(*task->rotation());
+    const RotationLiteralPopulation form = population_of(*task);
     const std::vector<double> x = random_weights(task->rotation()->dimension, 1, random);
     std::vector<double> gradient(x.size());
     const double loss = form.loss_and_gradient(x, gradient.data()).loss;
@@ -182,7 +250,7 @@ TEST(RotationLiteral, ExcessKeepsItsDigitsNearTheBlocks) {
   for (const std::string start : {"gaussian", "sparse"}) {
     constexpr int64_t d = 3;
     const auto task = task_for("start=" + start + " start_scale=0.8 dimension=3 prompt_length=15");
-    const RotationLiteralPopulation form(*task->rotation());
+    const RotationLiteralPopulation form = population_of(*task);
     const double c = RotationPopulation(*task->rotation()).optimum();
     const std::vector<double> blocks = in_blocks(d, c / 0.7, 0.7);
     std::vector<double> direction = random_weights(d, 1, random);
