@@ -38,7 +38,7 @@ constexpr std::array rows{
     TheoryRow{"mesa_gradient", "Its gradient by the same.", "c | W_PV, W_KQ -> gradient", rotation_task, -1, -1,
               [](const Task* task, std::span<const double> in, std::span<double> out) { loss_and_slope(task, in, out.data()); },
               "--arguments 0.5"},
-    TheoryRow{"mesa_optimum", "The least loss of the blocks.", "-> loss", rotation_task, 0, 1,
+    TheoryRow{"mesa_optimum", "The least loss of the blocks; with start=gaussian or sparse, or dimension=1, the infimum over all entries of W_PV and W_KQ too.", "-> loss", rotation_task, 0, 1,
               [](const Task* task, std::span<const double>, std::span<double> out) { out[0] = population(task).infimum; }},
     TheoryRow{"recovery", "The mean of prediction over truth of a coordinate that is not 0, trained: 1 is recovery.", "-> ratio", rotation_task, 0, 1,
               [](const Task* task, std::span<const double>, std::span<double> out) {

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "theory/rotation_sums.hpp"
+
 namespace lamina {
 namespace {
 
@@ -64,74 +66,7 @@ bool cancels(const Partition& partition, const Exponents& exponents) {
   return sums == Exponents{};
 }
 
-// Re and Im of the sums that terms read of matrices [d,d], several matrices in a row: the entries, the diagonal, the sums along rows,
-// along columns, of all, and of the diagonal.
-enum Kind : int64_t { entries, diagonal, rows, columns, total, trace };
-
 }  // namespace
-
-class RotationLiteralPopulation::Sums {
- public:
-  Sums(int64_t dimension, int64_t matrices)
-      : d(dimension), shape(static_cast<size_t>(matrices), Shape::full), re(static_cast<size_t>(matrices * size(d))), im(re) {}
-
-  static int64_t size(int64_t d) { return d * d + 3 * d + 2; }
-  static int64_t offset(Kind kind, int64_t d) {
-    return kind == entries ? 0 : kind == total ? d * d + 3 * d : kind == trace ? d * d + 3 * d + 1 : d * d + (kind - diagonal) * d;
-  }
-
-  // The four blocks of lags of a matrix whose row i is at from + i * stride, Re, and that far behind Im; times 1 and sign.
-  void set_blocks(const double* from, int64_t behind, int64_t stride, double sign) {
-    for (int64_t block = 0; block < std::ssize(shape); ++block)
-      for (int64_t i = 0; i < d; ++i)
-        for (int64_t j = 0; j < d; ++j) {
-          const int64_t at_entry = (block / 2 * d + i) * stride + block % 2 * d + j;
-          re[at(block, i, j)] = from[at_entry], im[at(block, i, j)] = sign * from[behind + at_entry];
-        }
-    reduce();
-  }
-  void set_keys(std::span<const double> Q, double sign) { set_blocks(Q.data(), 4 * d * d, 2 * d, sign); }
-  // c I in one block, 0 in the others.
-  void set_identity(int64_t block, double c) {
-    std::ranges::fill(shape, Shape::zero);
-    shape[static_cast<size_t>(block)] = Shape::scalar;
-    for (int64_t i = 0; i < d; ++i) re[at(block, i, i)] = c;
-    reduce();
-  }
-
-  // The sums of all matrices from their entries.
-  void reduce() {
-    for (auto* part : {&re, &im})
-      for (size_t at = 0; at < part->size(); at += static_cast<size_t>(size(d))) {
-        double* m = part->data() + at;
-        double *along = m + d * d, *row = along + d, *column = row + d, *whole = column + d;
-        std::fill(along, whole + 2, 0.0);
-        for (int64_t i = 0; i < d; ++i) {
-          along[i] = m[i * d + i], whole[1] += m[i * d + i];
-          for (int64_t j = 0; j < d; ++j) row[i] += m[i * d + j], column[j] += m[i * d + j];
-        }
-        for (int64_t i = 0; i < d; ++i) whole[0] += row[i];
-      }
-  }
-  // Of slopes: those by the entries from those by all sums.
-  void spread() {
-    for (auto* part : {&re, &im})
-      for (size_t at = 0; at < part->size(); at += static_cast<size_t>(size(d))) {
-        double* m = part->data() + at;
-        const double *along = m + d * d, *row = along + d, *column = row + d, *whole = column + d;
-        for (int64_t i = 0; i < d; ++i) {
-          for (int64_t j = 0; j < d; ++j) m[i * d + j] += row[i] + column[j] + whole[0];
-          m[i * d + i] += along[i] + whole[1];
-        }
-      }
-  }
-  size_t at(int64_t matrix, int64_t i, int64_t j) const { return static_cast<size_t>(matrix * size(d) + i * d + j); }
-
-  int64_t d;
-  enum class Shape { zero, scalar, full };
-  std::vector<Shape> shape;  // of each matrix
-  std::vector<double> re, im;
-};
 
 RotationLiteralPopulation::RotationLiteralPopulation(const RotationLaw& law, const kernels::Table<double>& table)
     : d_(law.dimension), table_(&table), blocks_(law) {
@@ -206,9 +141,10 @@ void RotationLiteralPopulation::add_terms(const RotationLaw& law, const std::arr
         if (touched[block] > 1) number[block] = ++term.shared;
       for (size_t f = 0; f < ends.size(); ++f) {
         const size_t x = all[coarse][ends[f][0]], y = all[coarse][ends[f][1]], row = number[x], column = number[y];
-        const Kind kind = x == y ? (row ? diagonal : trace) : row ? (column ? entries : rows) : column ? columns : total;
+        using enum RotationSums::Kind;
+        const RotationSums::Kind kind = x == y ? (row ? diagonal : trace) : row ? (column ? entries : rows) : column ? columns : total;
         Factor& factor = term.factors[f];
-        factor.offset = Sums::offset(kind, d_);
+        factor.offset = RotationSums::offset(kind, d_);
         if (column) factor.stride[column - 1] = 1;
         if (row) factor.stride[row - 1] = kind == entries ? d_ : 1;
       }
@@ -247,13 +183,13 @@ void RotationLiteralPopulation::add_products(const Term& term, int64_t d, Form& 
 }
 
 // The products into the entries of `out`. Re and Im side by side, [X_re | X_im] of a product of complex matrices is two real ones.
-void RotationLiteralPopulation::multiply(const std::vector<Product>& products, unsigned wanted, const Sums& first, const Sums& second,
-                                         Sums& out) const {
-  using Shape = Sums::Shape;
+void RotationLiteralPopulation::multiply(const std::vector<Product>& products, unsigned wanted, const RotationSums& first,
+                                         const RotationSums& second, RotationSums& out) const {
+  using Shape = RotationSums::Shape;
   const int64_t d = d_, D = 2 * d;
   // left: [d,d] Re, then Im; right: [d,2d] of Re | Im, then of -Im | Re.
   std::vector<double> left(static_cast<size_t>(2 * d * d)), right(static_cast<size_t>(2 * d * D)), sum(static_cast<size_t>(d * D));
-  const auto put = [&](bool on_left, const Sums& from, int64_t block, bool transposed, double weight) {
+  const auto put = [&](bool on_left, const RotationSums& from, int64_t block, bool transposed, double weight) {
     constexpr int64_t tile = 32;
     const double *re = &from.re[from.at(block, 0, 0)], *im = &from.im[from.at(block, 0, 0)];
     for (int64_t i0 = 0; i0 < d; i0 += tile)
@@ -294,17 +230,17 @@ void RotationLiteralPopulation::multiply(const std::vector<Product>& products, u
   }
 }
 
-void RotationLiteralPopulation::slope(const Form& form, size_t slot, unsigned wanted, const std::array<Sums*, 3>& factors) const {
+void RotationLiteralPopulation::slope(const Form& form, size_t slot, unsigned wanted, const std::array<RotationSums*, 3>& factors) const {
   const size_t one = slot == 0 ? 1 : 0, other = slot == 2 ? 1 : 2;
-  Sums& out = *factors[slot];
+  RotationSums& out = *factors[slot];
   std::ranges::fill(out.re, 0.0), std::ranges::fill(out.im, 0.0);
   constexpr int64_t tile = 32;
   for (const Term& term : form.terms) {
     const Factor &X = term.factors[one], &Y = term.factors[other], &S = term.factors[slot];
-    if (!(wanted >> S.block & 1) || factors[one]->shape[static_cast<size_t>(X.block)] == Sums::Shape::zero ||
-        factors[other]->shape[static_cast<size_t>(Y.block)] == Sums::Shape::zero)
+    if (!(wanted >> S.block & 1) || factors[one]->shape[static_cast<size_t>(X.block)] == RotationSums::Shape::zero ||
+        factors[other]->shape[static_cast<size_t>(Y.block)] == RotationSums::Shape::zero)
       continue;
-    const auto start = [&](const Factor& factor) { return static_cast<size_t>(factor.block * Sums::size(d_) + factor.offset); };
+    const auto start = [&](const Factor& factor) { return static_cast<size_t>(factor.block * RotationSums::size(d_) + factor.offset); };
     const double *x_re = &factors[one]->re[start(X)], *x_im = &factors[one]->im[start(X)], *y_re = &factors[other]->re[start(Y)],
                  *y_im = &factors[other]->im[start(Y)];
     double *re = &out.re[start(S)], *im = &out.im[start(S)];
@@ -313,7 +249,8 @@ void RotationLiteralPopulation::slope(const Form& form, size_t slot, unsigned wa
       for (int64_t j0 = 0; j0 < columns; j0 += tile)
         for (int64_t i = i0; i < std::min(rows, i0 + tile); ++i)
           for (int64_t j = j0; j < std::min(columns, j0 + tile); ++j) {
-            const int64_t x = i * X.stride[0] + j * X.stride[1], y = i * Y.stride[0] + j * Y.stride[1], s = i * S.stride[0] + j * S.stride[1];
+            const int64_t x = i * X.stride[0] + j * X.stride[1], y = i * Y.stride[0] + j * Y.stride[1];
+            const int64_t s = i * S.stride[0] + j * S.stride[1];
             re[s] += term.weight * (x_re[x] * y_re[y] - x_im[x] * y_im[y]);
             im[s] += term.weight * (x_re[x] * y_im[y] + x_im[x] * y_re[y]);
           }
@@ -341,7 +278,7 @@ RotationLiteralPopulation::Value RotationLiteralPopulation::loss_and_gradient(st
     table_->gemm(D, D, d, &P[p], 1, D, other.data(), D, &gram[q], D, true);
   };
   // Re sum of the entries of slopes times those at re and im, or times their transpose.
-  const auto inner = [&](const Sums& slopes, int64_t block, const double* re, const double* im, int64_t stride, bool transposed) {
+  const auto inner = [&](const RotationSums& slopes, int64_t block, const double* re, const double* im, int64_t stride, bool transposed) {
     double sum = 0;
     for (int64_t i = 0; i < d; ++i)
       for (int64_t j = 0; j < d; ++j) {
@@ -350,7 +287,7 @@ RotationLiteralPopulation::Value RotationLiteralPopulation::loss_and_gradient(st
       }
     return sum;
   };
-  Sums keys(d, 4), conjugate(d, 4), rest_keys(d, 4), rest_conjugate(d, 4), block_keys(d, 4), one(d, 1), R(d, 4), values(d, 1);
+  RotationSums keys(d, 4), conjugate(d, 4), rest_keys(d, 4), rest_conjugate(d, 4), block_keys(d, 4), one(d, 1), R(d, 4), values(d, 1);
   keys.set_keys(Q, 1), conjugate.set_keys(Q, -1), rest_keys.set_keys(dQ, 1), rest_conjugate.set_keys(dQ, -1);
   block_keys.set_identity(2, a), one.re[0] = 1;
   // 2. Of (P0, dQ) with (P0, Q0) and (P, Q), whose R are b^2 I in block 0 and b P^T in the blocks 0, 2; of (dP, Q), with b conj dP in the

@@ -13,6 +13,18 @@
 // With < , > for the sum over t of E yhat^H yhat', Z = (P, Q), and Z0 = (P0, Q0) the blocks b I, a I of the mean diagonals,
 //   L(Z) = L(Z0) + Re [ <Z0 + Z, D> / 2 - sum_t E x_{t+1}^H yhat_t(D) ],  yhat(D) = yhat(Z) - yhat(Z0), of (P - P0, Q) and of (P0, Q - Q0):
 // L(Z0) is known as a sum of squares above its infimum, and the rest is small where Z is near Z0.
+//
+// For gaussian and sparse starts the infimum of the blocks is the infimum over all entries, at every d and T. (1) The law is that of all
+// phases moved by one more, under which the part of yhat with lags a, b, c turns by t-1+b-a-c and x_{t+1} by t: parts with different
+// b-a-c are orthogonal and only a = c = 0, b = 1 meets the target, so other blocks of P and Q add to the loss. (2) With A and B for these
+// blocks, yhat_i = sum A_ij B_kl f_jkl. Sparse: only f_jjj is not 0, and the blocks reach loss 0. Gaussian, scale 1, n = t-1, S = T-2,
+// h = sum_t 1/n <= S: the f are orthogonal in the sum over t but for those of three different coordinates among each other and for f_jjl
+// with f_ljj; |f_jjj|^2 = 15 S, |f_jkj|^2 = |f_jkk|^2 = 3 h, |f_jjl|^2 = 3 S, <f_jjl, f_ljj> = 3 h. Hence
+//   sum E|yhat|^2 >= sum_i 15 S |A_ii B_ii|^2 + sum_{j != i} ( 15 S |A_ij B_jj|^2 + 3 h |A_ii B_jj + A_ij B_ji|^2 + 3 h |A_ii B_ji|^2 )
+//                 >= sum_i 15 S |A_ii B_ii|^2 + sum_{j != i} 3 h |A_ii B_jj|^2,
+// as 15 S x^2 + 3 h y^2 >= 6 h x y. With s = sum_i |A_ii B_ii| the last is at least (15 S + 3 h (d-1)) s^2 / d by Cauchy and Schwarz, and
+// the target gives 3 S Re sum A_ii B_ii <= 3 S s: the loss of the blocks at c = s / d. Starts of ones have no free signs, and from
+// d = 2 on other entries are pulled at the optimum of the blocks: the excess over it becomes negative.
 #pragma once
 #include <array>
 #include <cstdint>
@@ -24,12 +36,14 @@
 
 namespace lamina {
 
+class RotationSums;
+
 class RotationLiteralPopulation {
  public:
   RotationLiteralPopulation(const RotationLaw& law, const kernels::Table<double>& table);
 
   struct Value {
-    double loss, excess;  // L, and L minus the least loss of blocks b I, a I: less than 0 where other entries help
+    double loss, excess;  // L, and L minus the least loss of blocks b I, a I: the infimum, but for starts of ones with d > 1
   };
 
   // parameters: Re P, Im P, Re Q, Im Q; gradient, of the same size, is d/dRe and d/dIm and may be null.
@@ -59,7 +73,6 @@ class RotationLiteralPopulation {
     bool left, transposed;  // of X
     std::vector<Part> sum;
   };
-  class Sums;
   struct Form {
     std::vector<Term> terms;
     std::array<std::vector<Product>, 3> products;  // by the factor whose slope they are
@@ -70,8 +83,9 @@ class RotationLiteralPopulation {
   void add_terms(const RotationLaw& law, const std::array<double, 3>& tail, const Ends& ends, Form& form) const;
   static void add_products(const Term& term, int64_t d, Form& form);
   // The slope of the form by factor `slot` at the other two, in those blocks of lags whose bit is in `wanted`, into factors[slot].
-  void slope(const Form& form, size_t slot, unsigned wanted, const std::array<Sums*, 3>& factors) const;
-  void multiply(const std::vector<Product>& products, unsigned wanted, const Sums& first, const Sums& second, Sums& out) const;
+  void slope(const Form& form, size_t slot, unsigned wanted, const std::array<RotationSums*, 3>& factors) const;
+  void multiply(const std::vector<Product>& products, unsigned wanted, const RotationSums& first, const RotationSums& second,
+                RotationSums& out) const;
 
   int64_t d_;
   const kernels::Table<double>* table_;

@@ -267,6 +267,64 @@ TEST(RotationLiteral, ExcessKeepsItsDigitsNearTheBlocks) {
   }
 }
 
+// The least loss by P with Q as it is, then by Q, and so on: both are quadratic, and conjugate gradients reach it.
+double least_excess(const RotationLiteralPopulation& form, std::vector<double> x, int rounds) {
+  const size_t third = x.size() / 3;  // P: 4 d^2 numbers; Q: 8 d^2
+  std::vector<double> gradient(x.size()), moved(x.size());
+  for (int round = 0; round < 2 * rounds; ++round) {
+    const size_t first = round % 2 ? third : 0, last = round % 2 ? x.size() : third;
+    const auto dot = [&](const std::vector<double>& u, const std::vector<double>& v) {
+      double sum = 0;
+      for (size_t i = first; i < last; ++i) sum += u[i] * v[i];
+      return sum;
+    };
+    form.loss_and_gradient(x, gradient.data());
+    std::vector<double> residual(x.size()), direction;
+    for (size_t i = first; i < last; ++i) residual[i] = -gradient[i];
+    direction = residual;
+    const double begin = dot(residual, residual);
+    double size = begin;
+    for (size_t i = 0; i < last - first && size > std::max(1e-26 * begin, 1e-30); ++i) {
+      std::vector<double> y = x;
+      for (size_t j = first; j < last; ++j) y[j] += direction[j];
+      form.loss_and_gradient(x, gradient.data()), form.loss_and_gradient(y, moved.data());
+      for (size_t j = 0; j < x.size(); ++j) moved[j] -= gradient[j];
+      const double step = size / dot(direction, moved), old = size;
+      for (size_t j = first; j < last; ++j) x[j] += step * direction[j], residual[j] -= step * moved[j];
+      size = dot(residual, residual);
+      for (size_t j = first; j < last; ++j) direction[j] = residual[j] + size / old * direction[j];
+    }
+  }
+  return form.loss_and_gradient(x, nullptr).excess;
+}
+
+TEST(RotationLiteral, InfimumOfTheBlocksIsThatOfAllEntriesWhereSignsAreFree) {
+  std::mt19937_64 random(39);
+  for (const char* start : {"gaussian", "sparse", "ones"})
+    for (const char* size : {" dimension=1 prompt_length=4", " dimension=2 prompt_length=3", " dimension=2 prompt_length=9", " dimension=3 prompt_length=5"}) {
+      const auto task = task_for(std::string("start=") + start + " start_scale=0.9" + size);
+      const RotationLiteralPopulation form = population_of(*task);
+      const int64_t d = task->rotation()->dimension;
+      const bool free = std::string(start) != "ones" || d == 1;
+      // From the entries that the blocks fill, any on their diagonals and off them; and from all entries, where it takes long.
+      std::vector<double> x = random_weights(d, 0.5, random), within(x.size());
+      for (size_t i = 0; i < x.size(); ++i) {
+        const auto at = static_cast<int64_t>(i), row = at % (4 * d * d) / (2 * d);
+        if (at % (2 * d) < d && (at < 4 * d * d || row >= d)) within[i] = x[i];
+      }
+      const double least = least_excess(form, within, 40), from_all = least_excess(form, x, 10);
+      std::printf("start=%s%s: least loss minus infimum of the blocks %.1e, from all entries %.1e\n", start, size, least, from_all);
+      if (free) {
+        EXPECT_NEAR(least, 0, 1e-12);
+        EXPECT_GT(from_all, -1e-13);
+        EXPECT_LT(from_all, 0.02);
+      } else {
+        EXPECT_LT(least, -0.1);
+        EXPECT_LT(from_all, -0.1);
+      }
+    }
+}
+
 TEST(RotationLiteral, FormsSayHowManyNumbersTheyTake) {
   const auto task = task_for("dimension=2 prompt_length=7");
   const auto evaluate = [&](const char* name, const std::vector<double>& in, size_t results) {
