@@ -250,6 +250,86 @@ TEST(OtherSizes, Infima) {
   }
 }
 
+// F11: the dominant feature first, and the ratio of the times falls towards p_1 (K-1) / (1 - p_1).
+TEST(OtherSizes, RatioOfTimes) {
+  for (uint64_t number = 0; number < 8; ++number) {
+    Random random(number, Purpose::weights, 38);
+    const auto K = 4 + static_cast<int>(random.below(30));
+    const double dominant = 0.25 + 0.3 * random.uniform(), r = (1 - dominant) / (K - 1);
+    const double eta = (K * K / (1 - dominant) + 250 / r) / 6000;
+    const double eps[] = {0.1, 1e-2, 1e-3};
+    std::string line = "features=" + std::to_string(K) + " dominant=" + number_text(dominant) + " prompt_length=inf watched=0,1 " +
+                       "probes=none record_every=1000000 step_size=" + number_text(eta) + " steps=20000 crossings=";
+    for (const int k : {0, 1})
+      for (const double e : eps) line += (line.back() == '=' ? "loss_" : ",loss_") + std::to_string(k) + "=" + number_text(e);
+    const Experiment run(line, convergence);
+    const std::vector<double>& p = run.trainer->task()->features()->probability;
+    int64_t reached[2][3] = {};
+    for (const size_t k : {size_t{0}, size_t{1}}) {
+      // Groups {dominant}, {rare query}, {the rest}: a feature of the rest has q of the third.
+      Vector law(p.begin(), p.end()), q(p.size(), 0);
+      for (int t = 0, i = 0; i < 3 && t < 20000; ++t) {
+        const Value value = endless(law, q, k);
+        for (; i < 3 && value.loss <= Real(eps[i]); ++i) reached[k][i] = t;
+        for (size_t n = 0; n < q.size(); ++n) q[n] += eta * law[k] * value.descent[n];
+      }
+    }
+    const std::string at = "K = " + std::to_string(K) + " p_1 = " + number_text(dominant) + " eta = " + number_text(eta);
+    double last = 1e9, limit = dominant / r;
+    for (size_t i = 0; i < 3; ++i) {
+      EXPECT_EQ(run.trainer->crossings()[i].step, reached[0][i]) << at << " dominant, " << eps[i];
+      EXPECT_EQ(run.trainer->crossings()[3 + i].step, reached[1][i]) << at << " rare, " << eps[i];
+      const double ratio = static_cast<double>(reached[1][i]) / static_cast<double>(std::max<int64_t>(reached[0][i], 1));
+      EXPECT_LT(ratio, last) << at << " " << eps[i];
+      last = ratio;
+    }
+    std::printf("%s: T_k / T_1 = %.2f at 1e-3, limit %.2f\n", at.c_str(), last, limit);
+    EXPECT_GT(last, limit) << at;
+    EXPECT_LT(last, 1.5 * limit) << at;
+  }
+}
+
+// F23: features of a power law converge in the order of their probabilities, at the steps of a program of one column each.
+TEST(OtherSizes, PowerLawsConvergeInTheirOrder) {
+  for (uint64_t number = 0; number < 6; ++number) {
+    Random random(number, Purpose::weights, 41);
+    const auto K = 4 + static_cast<int>(random.below(22));
+    const double exponent = 0.3 + 1.2 * random.uniform();
+    const auto task = convergence_task("features=" + std::to_string(K) + " feature_law=zipf zipf_exponent=" + number_text(exponent));
+    const std::vector<double>& p = task->features()->probability;
+    const double eta = (2 * K + 400 / p.back()) / 6000;
+    std::string line = "features=" + std::to_string(K) + " feature_law=zipf zipf_exponent=" + number_text(exponent) +
+                       " prompt_length=inf probes=none record_every=1000000 steps=12000 step_size=" + number_text(eta), watched, crossings;
+    for (int k = 0; k < K; ++k) {
+      watched += (k ? "," : "") + std::to_string(k);
+      crossings += (k ? ",loss_" : "loss_") + std::to_string(k) + "=0.001";
+    }
+    const Experiment run(line + " watched=" + watched + " crossings=" + crossings, convergence);
+    const auto& reached = run.trainer->crossings();
+    ASSERT_EQ(reached.size(), static_cast<size_t>(K));
+    double least = 9, most = 0;
+    for (int k = 0; k < K; ++k) {
+      const auto at = static_cast<size_t>(k);
+      ASSERT_GT(reached[at].step, k ? reached[at - 1].step : 0) << line << " query " << k;
+      const double scaled = 4 * eta * p[at] * 1e-3 * static_cast<double>(reached[at].step);
+      least = std::min(least, scaled), most = std::max(most, scaled);
+    }
+    for (const int k : {0, K / 2, K - 1}) {
+      Vector law(p.begin(), p.end()), q(p.size(), 0);
+      int64_t t = 0;
+      for (;; ++t) {
+        const Value value = endless(law, q, static_cast<size_t>(k));
+        if (value.loss <= 1e-3L || t == 12000) break;
+        for (size_t n = 0; n < q.size(); ++n) q[n] += eta * law[static_cast<size_t>(k)] * value.descent[n];
+      }
+      EXPECT_EQ(reached[static_cast<size_t>(k)].step, t) << line << " query " << k;
+    }
+    std::printf("K = %d, exponent %.3f, eta = %.3f: 4 eta p_k eps T_k from %.3f to %.3f\n", K, exponent, eta, least, most);
+    EXPECT_GT(least, 0.8) << line;
+    EXPECT_LT(most, 2) << line;
+  }
+}
+
 // F24: classes of any variance and correlation rho train as f linear at their product with 1 - rho times eta; twins, on which f is always
 // the same, have the attention of one feature of probability 2/K whose two logits share its slope.
 TEST(OtherSizes, ClassesOfFunctions) {
