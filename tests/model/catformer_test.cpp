@@ -5,9 +5,8 @@
 #include <cmath>
 #include <complex>
 
-#include "base/random.hpp"
+#include "causal_problem.hpp"
 #include "model/catformer_model.hpp"
-#include "support/runs.hpp"
 
 namespace lamina::tests {
 namespace {
@@ -40,6 +39,8 @@ std::vector<Vector> attend(std::vector<Vector>& stream, const Number* A) {
   stream = std::move(out);
   return weights;
 }
+
+Vector numbers(const Model& model) { return {model.parameters().begin(), model.parameters().end()}; }
 
 struct Outcome {
   Number loss = 0, posterior = 0;
@@ -81,24 +82,8 @@ Outcome define(const CausalLaw& law, const Vector& parameters, const Prompts& pr
   return out;
 }
 
-struct Problem {
-  std::shared_ptr<const Task> task;
-  std::unique_ptr<Model> model;
-  Prompts prompts;
-  Vector parameters;
-};
-
-Problem problem(const std::string& line, int64_t count, double scale) {
-  Problem p;
-  p.task = task_of("causal_structure", line);
-  p.model = model_of(*p.task, "variant=catformer");
-  std::vector<double> parameters(p.model->parameters());
-  Random random(1, Purpose::weights, 0);
-  for (double& w : parameters) w += scale * random.normal();
-  p.model->set_parameters(parameters);
-  p.parameters.assign(parameters.begin(), parameters.end());
-  p.task->sample(Split::train, 1, 0, count, p.prompts);
-  return p;
+CausalProblem problem(const std::string& line, int64_t count, double scale) {
+  return causal_problem("variant=catformer", line, count, scale);
 }
 
 const char* const lines[] = {"vocabulary=3 parents=-1,0,0,1,2", "vocabulary=2 prompt_length=4 graph=icl concentration=1",
@@ -107,8 +92,8 @@ const char* const lines[] = {"vocabulary=3 parents=-1,0,0,1,2", "vocabulary=2 pr
 TEST(Catformer, LossMetricsAndForwardAgainstTheDefinition) {
   for (const char* line : lines)
     for (const double scale : {0.0, 0.5, 3.0}) {
-      const Problem p = problem(line, 150, scale);  // blocks of 64: two and a part
-      const Outcome want = define(*p.task->causal(), p.parameters, p.prompts);
+      const CausalProblem p = problem(line, 150, scale);  // blocks of 64: two and a part
+      const Outcome want = define(*p.task->causal(), numbers(*p.model), p.prompts);
       const Team alone(1);
       const auto compiled = p.model->compile(p.prompts, {}, alone);
       const Loss got = p.model->loss_and_gradient(*compiled, alone, nullptr, true);
@@ -137,24 +122,25 @@ TEST(Catformer, GradientAgainstTheComplexStep) {
   constexpr long double h = 1e-30L;
   for (const char* line : lines)
     for (const double scale : {0.0, 0.5, 3.0}) {
-      Problem p = problem(line, 4, scale);
-      std::vector<double> gradient(p.parameters.size());
+      const CausalProblem p = problem(line, 4, scale);
+      Vector parameters = numbers(*p.model);
+      std::vector<double> gradient(parameters.size());
       const Team alone(1);
       p.model->loss_and_gradient(*p.model->compile(p.prompts, {}, alone), alone, gradient.data(), false);
       double largest = 0;
       for (double g : gradient) largest = std::max(largest, std::abs(g));
       for (size_t i = 0; i < gradient.size(); ++i) {
-        p.parameters[i] += Number(0, h);
-        const auto want = static_cast<double>(define(*p.task->causal(), p.parameters, p.prompts).loss.imag() / h);
-        p.parameters[i] -= Number(0, h);
+        parameters[i] += Number(0, h);
+        const auto want = static_cast<double>(define(*p.task->causal(), parameters, p.prompts).loss.imag() / h);
+        parameters[i] -= Number(0, h);
         ASSERT_NEAR(gradient[i], want, 1e-13 * largest) << line << " scale " << scale << " parameter " << i;
       }
     }
 }
 
 TEST(Catformer, GradientsAddUpWithTheSameBitsOnAnyNumberOfThreads) {
-  const Problem p = problem("vocabulary=5 prompt_length=9 graph=random", 1300, 1);  // 21 blocks of 64, in two rounds
-  std::vector<double> weights(1300), gradient(p.parameters.size()), again(gradient), part(gradient), sum(gradient.size(), 0.0);
+  const CausalProblem p = problem("vocabulary=5 prompt_length=9 graph=random", 1300, 1);  // 21 blocks of 64, in two rounds
+  std::vector<double> weights(1300), gradient(p.model->parameters().size()), again(gradient), part(gradient), sum(gradient.size(), 0.0);
   for (size_t n = 0; n < weights.size(); ++n) weights[n] = (1 + static_cast<double>(n % 7)) / 5000;
   const Team alone(1), pair(2);
   const Loss all = p.model->loss_and_gradient(*p.model->compile(p.prompts, weights, alone), alone, gradient.data(), true);
@@ -176,10 +162,10 @@ TEST(Catformer, GradientsAddUpWithTheSameBitsOnAnyNumberOfThreads) {
 
 // What the definition says of zero matrices: attention is uniform and cannot move, for W reads nothing; the loss is log S.
 TEST(Catformer, AtZeroOnlyTheReadOutMoves) {
-  const Problem p = problem("graph=icl", 20000, 0);
+  const CausalProblem p = problem("graph=icl", 20000, 0);
   const CausalLaw& law = *p.task->causal();
   const auto S = static_cast<size_t>(law.vocabulary), T = static_cast<size_t>(law.length), d = S + T;
-  std::vector<double> gradient(p.parameters.size());
+  std::vector<double> gradient(p.model->parameters().size());
   const Team alone(1);
   const Loss loss = p.model->loss_and_gradient(*p.model->compile(p.prompts, {}, alone), alone, gradient.data(), true);
   EXPECT_NEAR(loss.loss, std::log(10.0), 1e-12);

@@ -3,34 +3,15 @@
 
 #include <cmath>
 
-#include "base/random.hpp"
-#include "support/runs.hpp"
+#include "causal_problem.hpp"
 
 namespace lamina::tests {
 namespace {
 
 using Real = long double;
 
-struct Problem {
-  std::shared_ptr<const Task> task;
-  std::unique_ptr<Model> model;
-  Prompts prompts;
-};
-
-Problem problem(const std::string& line, int64_t count, double scale) {
-  Problem p;
-  p.task = task_of("causal_structure", line);
-  p.model = model_of(*p.task, "initial_scale=1");
-  std::vector<double> parameters(p.model->parameters());
-  Random random(1, Purpose::weights, 0);
-  for (double& w : parameters) w += scale * random.normal();
-  p.model->set_parameters(parameters);
-  p.task->sample(Split::train, 1, 0, count, p.prompts);
-  return p;
-}
-
 // Everything by its definition: the derivative of the loss by each number, chained by hand the long way round.
-Real plain(const Problem& p, std::vector<Real>& gradient, Real& excess) {
+Real plain(const CausalProblem& p, std::vector<Real>& gradient, Real& excess) {
   const CausalLaw& law = *p.task->causal();
   const int T = static_cast<int>(law.length), S = static_cast<int>(law.vocabulary);
   const std::vector<double>& w = p.model->parameters();
@@ -75,7 +56,7 @@ Real plain(const Problem& p, std::vector<Real>& gradient, Real& excess) {
 TEST(Causal, LossExcessAndGradientAgainstLongDouble) {
   for (const char* line : {"vocabulary=4 prompt_length=7 graph=random", "vocabulary=3 parents=-1,0,0,1,2", "vocabulary=10 concentration=1"})
     for (const double scale : {0.0, 1.0, 4.0}) {
-      const Problem p = problem(line, 150, scale);
+      const CausalProblem p = causal_problem("initial_scale=1", line, 150, scale);
       std::vector<Real> want;
       Real excess;
       const Real loss = plain(p, want, excess);
