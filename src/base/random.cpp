@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/kernels.hpp"
+#include "kernels/own_set.hpp"
 #include "kernels/scalar_math.hpp"
 
 namespace lamina {
@@ -78,10 +78,7 @@ void Random::normals(std::span<double> out) {
 // The central form for all, which a compiler makes vectors of; then the tails, three in twenty, gathered without a branch, which could
 // not be foretold.
 void normals_of(std::span<const uint64_t> words, std::span<double> out) {
-  static const kernels::Table<double>& table = []() -> const kernels::Table<double>& {
-    const kernels::InstructionSet* set = kernels::select(nullptr);
-    return *(set ? set : kernels::at(kernels::count() - 1))->f64;  // all have the same bits
-  }();
+  const kernels::Table<double>& table = *kernels::own_set().f64;
   constexpr size_t most = 256;
   double p[most], tail[most], r[most], x[most];
   uint32_t place[most];

@@ -3,7 +3,7 @@
 #include <cstring>
 
 #include "kernels/instruction_sets.hpp"
-#include "kernels/kernels.hpp"
+#include "kernels/own_set.hpp"
 
 namespace lamina::kernels {
 namespace {
@@ -62,6 +62,11 @@ const InstructionSet* select(const char* name) {
   for (int32_t i = 0; i < count(); ++i)
     if (std::strcmp(at(i)->name, name) == 0) return at(i);
   return nullptr;
+}
+
+const InstructionSet& own_set() {
+  static const InstructionSet& set = select(nullptr) ? *select(nullptr) : *at(count() - 1);
+  return set;
 }
 
 }  // namespace lamina::kernels

@@ -110,7 +110,7 @@ class CausalStructure final : public Task {
     std::vector<double> pi(S * S), scratch, mu(S);
     for (int64_t i = 0; i < count; ++i) {
       Random random(seed, purpose_of(split), static_cast<uint64_t>(first + i));
-      for (size_t s = 0; s < S; ++s) draw_dirichlet(random, law_.concentration, std::span(pi).subspan(s * S, S));
+      draw_dirichlet(random, law_.concentration, S, pi);
       scratch = pi;
       stationary_law(scratch, mu);
       const std::span<int32_t> row = out.row(i);
@@ -194,8 +194,8 @@ const TaskRow causal_structure_row = {
     "zero; SGD, step size 1, cosine to 0, batches of 1024, 2^17 steps, 2^16 test sequences: its defaults. Derived: its gradients; that at "
     "zero only W moves, and first towards the token that is read. Choices: rows of A are the query's; the cosine falls by the update; its "
     "cross-entropy and that of the posterior mean have no epsilon, and roots stay nobody's children, so that its excess falls below 0 "
-    "by what the other tokens say of the stationary law. Not here: more heads, and a population form: none is known in closed form. A Dirichlet row is made of gamma variables by the rejection of "
-    "Marsaglia and Tsang (ACM Trans. Math. Software 26, 2000), exact.",
+    "by what the other tokens say of the stationary law. Not here: more heads, and a population form: none is known in closed form. A Dirichlet row is made of gamma variables by "
+    "exact rejection: Ahrens and Dieter (Computing 12, 1974) below alpha = 1, Marsaglia and Tsang (ACM Trans. Math. Software 26, 2000) from there.",
     option_rows,
     default_rows,
     without,

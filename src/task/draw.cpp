@@ -3,9 +3,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <utility>
 
+#include "kernels/own_set.hpp"
 #include "kernels/scalar_math.hpp"
 
 namespace lamina {
@@ -101,29 +101,79 @@ void PartialShuffle::draw(Random& random, int64_t first, std::span<int32_t> out)
 
 namespace {
 
-// The log of a Gamma(shape, 1) variable, shape >= 1, by rejection: Marsaglia and Tsang, "A simple method for generating gamma
-// variables", ACM Transactions on Mathematical Software 26 (2000), 363-372.
-double draw_log_gamma(Random& random, double shape) {
+constexpr size_t most_candidates = 256;
+
+// On (0, 1], a multiple of 2^-53.
+double uniform(uint64_t word) { return 1 - static_cast<double>(word >> 11) * 0x1p-53; }
+
+// Candidates: a variable is accepted where the log of a uniform number is at most its bound. Two words make one.
+struct Candidates {
+  double x[most_candidates], bound[most_candidates], log_uniform[most_candidates];
+};
+
+// shape < 1: Ahrens and Dieter, "Computer methods for sampling from gamma, beta, Poisson and binomial distributions", Computing 12
+// (1974), 223-246, algorithm GS. Of p uniform on (0, b), b = 1 + shape / e, p <= 1 gives x = p^(1/shape) <= 1, accepted with probability
+// e^-x; others x = -log((b - p) / shape) > 1, accepted with x^(shape - 1).
+void propose_small(double shape, std::span<const uint64_t> words, const kernels::Table<double>& table, Candidates& out) {
+  const size_t count = words.size();
+  const double b = 1 + shape * 0x1.78b56362cef38p-2;
+  for (size_t i = 0; i < count; ++i) {
+    const double p = b * uniform(words[i]);
+    out.bound[i] = p <= 1 ? p : (b - p) / shape;
+  }
+  table.log(static_cast<int64_t>(count), out.bound, out.bound);
+  for (size_t i = 0; i < count; ++i) out.x[i] = std::max(out.bound[i] / shape, -700.0);
+  table.exp(static_cast<int64_t>(count), out.x, out.x);
+  for (size_t i = 0; i < count; ++i) {
+    const bool above = b * uniform(words[i]) > 1;
+    if (above) out.x[i] = -out.bound[i];
+    out.bound[i] = above ? (shape - 1) * kernels::log(out.x[i]) : -out.x[i];
+  }
+}
+
+// shape >= 1: Marsaglia and Tsang, "A simple method for generating gamma variables", ACM Transactions on Mathematical Software 26 (2000),
+// 363-372. Of z normal, x = d v with v = (1 + c z)^3 > 0, accepted with probability exp(z^2 / 2 + d - d v + d log v).
+void propose_large(double shape, std::span<const uint64_t> words, const kernels::Table<double>& table, Candidates& out) {
+  const size_t count = words.size();
   const double d = shape - 1.0 / 3, c = 1 / std::sqrt(9 * d);
-  for (;;) {
-    const double x = random.normal(), root = 1 + c * x;
-    if (root <= 0) continue;
-    const double log_v = 3 * kernels::log(root), v = root * root * root;
-    if (kernels::log(1 - random.uniform()) < 0.5 * x * x + d - d * v + d * log_v) return kernels::log(d) + log_v;
+  double z[most_candidates], root[most_candidates];
+  normals_of(words, {z, count});
+  for (size_t i = 0; i < count; ++i) root[i] = std::max(1 + c * z[i], 0x1p-1000);  // one that is not positive is never accepted
+  table.log(static_cast<int64_t>(count), root, out.bound);
+  for (size_t i = 0; i < count; ++i) {
+    const double v = root[i] * root[i] * root[i];
+    out.x[i] = d * v;
+    out.bound[i] = 0.5 * z[i] * z[i] + d - out.x[i] + 3 * d * out.bound[i];
   }
 }
 
 }  // namespace
 
-void draw_dirichlet(Random& random, double concentration, std::span<double> out) {
-  // Gamma(a) is Gamma(a + 1) U^(1/a); logs, since U^(1/a) may underflow.
-  double most = -std::numeric_limits<double>::infinity(), sum = 0;
-  for (double& g : out) {
-    g = draw_log_gamma(random, concentration + 1) + kernels::log(1 - random.uniform()) / concentration;
-    most = std::max(most, g);
+void draw_gammas(Random& random, double shape, std::span<double> out) {
+  const kernels::Table<double>& table = *kernels::own_set().f64;
+  Candidates candidates;
+  uint64_t words[2 * most_candidates];
+  for (size_t done = 0; done < out.size();) {
+    const size_t needed = out.size() - done, count = std::min(most_candidates, needed + needed / 8 + 4);  // of shape 0.1 one in twelve is refused
+    random.words({words, 2 * count});
+    (shape < 1 ? propose_small : propose_large)(shape, {words, count}, table, candidates);
+    for (size_t i = 0; i < count; ++i) candidates.log_uniform[i] = uniform(words[count + i]);
+    table.log(static_cast<int64_t>(count), candidates.log_uniform, candidates.log_uniform);
+    for (size_t i = 0; i < count && done < out.size(); ++i) {
+      out[done] = candidates.x[i];
+      done += candidates.log_uniform[i] <= candidates.bound[i];
+    }
   }
-  for (double& g : out) g = kernels::exp(std::max(g - most, -700.0)), sum += g;
-  for (double& g : out) g /= sum;
+}
+
+void draw_dirichlet(Random& random, double concentration, size_t rows, std::span<double> out) {
+  draw_gammas(random, concentration, out);
+  const size_t n = out.size() / rows;
+  for (size_t row = 0; row < rows; ++row) {
+    double sum = 0;
+    for (double g : out.subspan(row * n, n)) sum += g;
+    for (double& g : out.subspan(row * n, n)) g /= sum;
+  }
 }
 
 }  // namespace lamina

@@ -88,8 +88,12 @@ class PartialShuffle {
   std::vector<int64_t> swaps_;
 };
 
-// A law drawn from Dirichlet(concentration, .., concentration), concentration >= 0.05: gamma variables over their sum, by exact
-// rejection on as many words as it takes. Entries below e^-700 of the largest are that: at 0.05 one in 10^15.
-void draw_dirichlet(Random& random, double concentration, std::span<double> out);
+// Independent Gamma(shape, 1) variables, shape >= 0.05: the first so many candidates that exact rejection accepts. They are functions
+// of multiples of 2^-53, and 1e-304 stands for all below: at shape 0.05 one in 10^15.
+void draw_gammas(Random& random, double shape, std::span<double> out);
+
+// `rows` laws from Dirichlet(concentration, .., concentration), one after the other in out [rows, out.size() / rows]: gamma variables
+// over their sum. concentration >= 0.05.
+void draw_dirichlet(Random& random, double concentration, size_t rows, std::span<double> out);
 
 }  // namespace lamina

@@ -2,6 +2,9 @@
 #include <gtest/gtest.h>
 
 #include <boost/math/special_functions/beta.hpp>
+#include <boost/math/special_functions/digamma.hpp>
+#include <boost/math/special_functions/gamma.hpp>
+#include <boost/math/special_functions/polygamma.hpp>
 #include <cmath>
 
 #include "task/draw.hpp"
@@ -31,23 +34,55 @@ double kolmogorov(std::vector<double> sample, const std::function<double(double)
   return distance * std::sqrt(n);
 }
 
-// Every coordinate of Dirichlet(a, .., a) is Beta(a, (S - 1) a), every sum of two Beta(2 a, (S - 2) a).
+// The law itself, by the distribution function, and both tails through the moments of log x, psi(a) and psi'(a): from below to above 1,
+// where the method changes.
+TEST(Gamma, LawAndLogarithmsAreExact) {
+  constexpr size_t count = 50000;
+  for (const double a : {0.05, 0.1, 0.5, 0.99, 1.0, 1.5, 40.0}) {
+    std::vector<double> draw(count);
+    Random random(3, Purpose::train, 0);
+    draw_gammas(random, a, draw);
+    double sum = 0, squares = 0;
+    for (double x : draw) {
+      const double deviation = std::log(x) - boost::math::digamma(a);
+      sum += deviation, squares += deviation * deviation;
+    }
+    const double variance = boost::math::polygamma(1, a), fourth = boost::math::polygamma(3, a) + 3 * variance * variance;
+    EXPECT_LT(std::abs(sum) / std::sqrt(count * variance), 4) << a;
+    EXPECT_LT(std::abs(squares - count * variance) / std::sqrt(count * (fourth - variance * variance)), 4) << a;
+    EXPECT_LT(kolmogorov(draw, [&](double x) { return boost::math::gamma_p(a, x); }), 2) << a;
+  }
+}
+
+// Every coordinate of Dirichlet(a, .., a) is Beta(a, (S - 1) a), every sum of two Beta(2 a, (S - 2) a); rows are independent.
 TEST(Dirichlet, MarginalsAreExact) {
-  for (const auto& law : {std::pair(10, 0.1), std::pair(3, 0.05), std::pair(4, 1.0), std::pair(5, 7.5)}) {
-    const int S = law.first;
+  constexpr size_t rows = 3;
+  for (const auto& law : {std::pair(10, 0.1), std::pair(3, 0.05), std::pair(4, 1.0), std::pair(5, 7.5), std::pair(120, 0.3)}) {
+    const auto S = static_cast<size_t>(law.first);
     const double a = law.second;
-    std::vector<std::vector<double>> coordinate(static_cast<size_t>(S));
-    std::vector<double> pairs, draw(static_cast<size_t>(S));
+    std::vector<std::vector<double>> coordinate(std::min<size_t>(S, 10));  // of the last row
+    std::vector<double> pairs, draw(rows * S);
+    double product = 0;
     for (uint64_t i = 0; i < 20000; ++i) {
       Random random(1, Purpose::train, i);
-      draw_dirichlet(random, a, draw);
-      double sum = 0;
-      for (size_t s = 0; s < draw.size(); ++s) sum += draw[s], coordinate[s].push_back(draw[s]);
-      ASSERT_NEAR(sum, 1, 1e-14);
+      draw_dirichlet(random, a, rows, draw);
+      for (size_t row = 0; row < rows; ++row) {
+        double sum = 0;
+        for (double p : std::span(draw).subspan(row * S, S)) sum += p;
+        ASSERT_NEAR(sum, 1, 1e-14);
+      }
+      for (size_t s = 0; s < coordinate.size(); ++s) coordinate[s].push_back(draw[2 * S + s]);
       pairs.push_back(draw[0] + draw[1]);
+      const double mean = 1 / static_cast<double>(S);
+      for (size_t s = S; s < 2 * S; ++s) product += (draw[s - S] - mean) * (draw[s] - mean);
     }
-    for (const auto& sample : coordinate) EXPECT_LT(kolmogorov(sample, [&](double x) { return boost::math::ibeta(a, (S - 1) * a, x); }), 2) << S << " " << a;
-    EXPECT_LT(kolmogorov(pairs, [&](double x) { return boost::math::ibeta(2 * a, (S - 2) * a, std::min(x, 1.0)); }), 2) << S << " " << a;
+    const auto rest = static_cast<double>(S - 1);
+    for (const auto& sample : coordinate)
+      EXPECT_LT(kolmogorov(sample, [&](double x) { return boost::math::ibeta(a, rest * a, x); }), 2.2) << S << " " << a;
+    EXPECT_LT(kolmogorov(pairs, [&](double x) { return boost::math::ibeta(2 * a, (rest - 1) * a, std::min(x, 1.0)); }), 2) << S << " " << a;
+    // The covariance of a row is v (I - 1 1^T / S) S / (S - 1): of the product's S - 1 directions each has the variance squared of one.
+    const double v = rest / static_cast<double>(S * S) / (static_cast<double>(S) * a + 1), direction = v * static_cast<double>(S) / rest;
+    EXPECT_LT(std::abs(product) / std::sqrt(20000 * rest * direction * direction), 4) << S << " " << a;
   }
 }
 
