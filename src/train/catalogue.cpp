@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <numeric>
 #include <string_view>
 
 #include "model/model.hpp"
@@ -86,7 +87,24 @@ bool has_key(const Rows& rows, const std::string& key) {
   return false;
 }
 
-std::string keys_text(const Rows& rows) {
+// Levenshtein's: the least number of letters put in, left out or exchanged that makes b of a.
+size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), size_t{0});
+  for (size_t i = 0; i < a.size(); ++i) {
+    size_t diagonal = row[0]++;
+    for (size_t j = 0; j < b.size(); ++j) {
+      const size_t exchanged = diagonal + (a[i] != b[j]);
+      diagonal = row[j + 1];
+      row[j + 1] = std::min({exchanged, row[j] + 1, diagonal + 1});
+    }
+  }
+  return row.back();
+}
+
+// The nearest to what was written come first.
+std::string keys_text(Rows rows, std::string_view written) {
+  std::ranges::stable_sort(rows, {}, [&](const CatalogueRow& row) { return edit_distance(written, row.key); });
   std::string text;
   for (const CatalogueRow& row : rows) text += (text.empty() ? "" : ", ") + std::string(row.key);
   return text;
@@ -112,7 +130,7 @@ const std::vector<CatalogueRow>* catalogue(const std::string& scope) {
 
 void require_known_option(const std::string& key) {
   static const Rows* const all = new Rows(all_options());
-  if (!has_key(*all, key)) fail(LAMINA_E_OPTION, "\"" + key + "\" is not an option, must be one of " + keys_text(*all));
+  if (!has_key(*all, key)) fail(LAMINA_E_OPTION, "\"" + key + "\" is not an option, must be one of " + keys_text(*all, key));
 }
 
 const CatalogueRow& option_of(const std::string& task, const std::string& key) {
@@ -120,7 +138,7 @@ const CatalogueRow& option_of(const std::string& task, const std::string& key) {
   if (!rows) fail(LAMINA_E_INTERNAL, "task " + task + " is not in the catalogue");
   for (const CatalogueRow& row : *rows)
     if (row.key == key) return row;
-  fail(LAMINA_E_OPTION, "\"" + key + "\" is not an option of task " + task + ", must be one of " + keys_text(*rows));
+  fail(LAMINA_E_OPTION, "\"" + key + "\" is not an option of task " + task + ", must be one of " + keys_text(*rows, key));
 }
 
 void require_options_of(const std::string& task, const Options& options) {

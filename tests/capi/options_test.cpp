@@ -153,8 +153,7 @@ TEST(Options, AKeyThatNoObjectHasFailsWhenItIsSet) {
        {lamina_options_set_number(options.get(), "vocabulry", 3), lamina_options_set_text(options.get(), "vocabulry", "3"),
         lamina_options_set_array(options.get(), "vocabulry", nullptr, 0)}) {
     const std::string text = error_of(status, LAMINA_E_OPTION);
-    EXPECT_NE(text.find(": \"vocabulry\" is not an option, must be one of "), text.npos) << text;
-    EXPECT_NE(text.find("vocabulary"), text.npos) << text;
+    EXPECT_NE(text.find(": \"vocabulry\" is not an option, must be one of vocabulary, "), text.npos) << text;  // the nearest first
   }
   EXPECT_EQ(lamina_options_set_number(options.get(), "noise", NAN), LAMINA_E_OPTION);
 }
