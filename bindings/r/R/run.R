@@ -162,7 +162,7 @@ summary.lamina_run <- function(object, ...) {
 
 print.summary.lamina_run <- function(x, ...) {
   run <- x$run
-  cat("lamina run of ", run$task$name, ": step ", run$step, " of ", run$steps, ", ", status_text(run), "\n\n", sep = "")
+  cat("lamina run of ", run$task$name, ": step ", run$step, " of ", run$steps, ", ", status_text(run), "\n", sep = "")
   notes <- c(bayes_risk = "Bayes risk", slope = "predicted slope of ln(excess) per step, in the limit",
              floor = "predicted excess in the limit: KL(noise || its estimate)")
   for (name in names(x$theory)[!is.na(x$theory)]) cat(format(x$theory[[name]], digits = 6, width = 12), " ", notes[[name]], "\n")

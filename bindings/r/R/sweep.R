@@ -105,15 +105,19 @@ print.lamina_sweep <- function(x, ...) {
 
 # Medians of a column by step with bands between quantiles, one for each combination of the axes but `over`.
 plot.lamina_sweep <- function(x, column = "excess", over = "seed", probs = c(0.1, 0.5, 0.9), xlab = "step", ylab = column, main = x$name,
-                              legend = TRUE, ...) {
+                              sub = NULL, legend = TRUE, ...) {
   rows <- summary(x, column, over, probs)
+  runs <- prod(lengths(sweep_axes(x)[intersect(over, names(sweep_axes(x)))]))
+  if (is.null(sub) && runs > 1)
+    sub <- sprintf("line: quantile %g, band: %g to %g, of %d runs by %s", probs[2], probs[1], probs[3], runs, paste(over, collapse = ", "))
   drawn <- names(rows)[(ncol(rows) - 2):ncol(rows)]
   keys <- setdiff(names(sweep_axes(x)), over)
   group <- if (length(keys)) interaction(lapply(keys, function(key) paste0(key, "=", rows[[key]])), sep = "  ", drop = TRUE) else factor(rep("", nrow(rows)))
   all <- unlist(rows[drawn])
   logarithmic <- any(is.finite(all) & all > 0)
   ylim <- range(all[is.finite(all) & (all > 0 | !logarithmic)])
-  graphics::plot(range(rows$step), ylim, type = "n", log = if (logarithmic) "y" else "", xlab = xlab, ylab = ylab, main = main, las = 1, ...)
+  graphics::plot(range(rows$step), ylim, type = "n", log = if (logarithmic) "y" else "", xlab = xlab, ylab = ylab, main = main,
+                 sub = sub, cex.sub = 0.8, las = 1, ...)
   colours <- grDevices::hcl.colors(nlevels(group), "Dark 3")
   for (i in seq_len(nlevels(group))) {
     part <- rows[group == levels(group)[i], ]
