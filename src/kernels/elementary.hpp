@@ -86,8 +86,9 @@ LAMINA_INLINE Batch<T> exp(Batch<T> x) {
   return select(x < splat(N::exp_lowest), splat(T(0)), y);
 }
 
-// 2^x = 2^n 2^r, n the integer nearest to x: r is exact. For results that are finite, or NaN, as those of a softmax
-// are. One chain of fma: neighbouring batches hide its latency, and nothing is spent on powers of r.
+// 2^x = 2^n 2^r, n the integer nearest to x: r is exact. For x at most the largest exponent, or NaN: those of a
+// softmax are at most 0. One chain of fma: neighbouring batches hide its latency, and nothing is spent on powers of r. The product
+// with 2^n is exact, and NaN stays NaN in it.
 template <class T>
 LAMINA_INLINE Batch<T> exp2(Batch<T> x) {
   using N = Numbers<T>;
@@ -101,7 +102,7 @@ LAMINA_INLINE Batch<T> exp2(Batch<T> x) {
 #if defined(LAMINA_X86) && defined(__AVX512F__)
   return {native_scale_above(reg(p), reg(n), reg(x), reg(splat(N::exp2_lowest)))};
 #else
-  return select(x < splat(N::exp2_lowest), splat(T(0)), select(x == x, scale(p, shifted), x));
+  return select(x < splat(N::exp2_lowest), splat(T(0)), p * scale(splat(T(1)), shifted));
 #endif
 }
 
@@ -201,7 +202,13 @@ LAMINA_INLINE Batch<T> log1p(Batch<T> x) {
 
 template <class T, class Function>
 LAMINA_INLINE void map_row(int64_t n, const T* x, T* y, Function f) {
+  constexpr int together = 4;  // chains of dependent operations side by side
   int64_t i = 0;
+  for (; i + together * width<T> <= n; i += together * width<T>) {
+    Batch<T> z[together];
+    unroll<together>([&](int j) LAMINA_INLINE_LAMBDA { z[j] = f(load(x + i + j * width<T>)); });
+    unroll<together>([&](int j) LAMINA_INLINE_LAMBDA { store(y + i + j * width<T>, z[j]); });
+  }
   for (; i + width<T> <= n; i += width<T>) store(y + i, f(load(x + i)));
   if (i < n) store(y + i, f(load(x + i, Tail<T>(n - i))), Tail<T>(n - i));
 }

@@ -36,7 +36,7 @@ struct Table {
 
   // y[i] = f(x[i]), i < n; y may be x.
   void (*exp)(int64_t n, const T* x, T* y);
-  void (*exp2)(int64_t n, const T* x, T* y);  // x < 128 (f32), 1024 (f64), or NaN
+  void (*exp2)(int64_t n, const T* x, T* y);  // x <= 127 (f32), 1023 (f64), or NaN
   void (*log)(int64_t n, const T* x, T* y);
   void (*log1p)(int64_t n, const T* x, T* y);
   void (*expm1)(int64_t n, const T* x, T* y);
