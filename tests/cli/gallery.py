@@ -28,6 +28,8 @@ FIGURES = {
     "mesa_steps": (["dimension=2", "prompt_length=10", "steps=20"], ["gaussian, theory", "sparse, closed form", "ones, run"]),
     "causal_stages": (["graph=chain,icl", "prompt_length=8", "steps=20", "stage_one_steps=10", "evaluation_samples=50", "batch=32"],
                       ["chain, least of all", "others, by conserved sums", "icl, posterior mean", "second stage"]),
+    "causal_transformer": (["graph=icl,chain", "vocabulary=3", "prompt_length=5", "steps=40", "record_every=10", "evaluation_samples=50", "batch=32"],
+                           ["icl, least of all", "others, by conserved sums", "chain, posterior mean", "a uniform guess", "their block of W"]),
     "regression_flow": (["steps=20", "matrix_steps=50"], ["N = 2, closed form", "N = 100, run", "U on eigenvector 3, limit"]),
     "regression_risk": (["test_samples=200", "steps=100", "test_length=5,20", "factors=0.5,1"], ["trained at N = 20, closed form", "of the query alone, sampled"]),
     "next_token_stages": (["samples=64", "steps=200"], ["collocations, closed form", "second stage", "slope in the limit", "1 / steps of the second stage"]),

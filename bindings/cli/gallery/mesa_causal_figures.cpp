@@ -31,11 +31,24 @@ Plot steps(const Parameters& with) {
           {std::move(learnt), std::move(excess)}};
 }
 
-// Both stages on each graph: attention on the parents, then how much tokens attend to themselves, and the loss above the posterior.
+// The diagonal of an S x S block of tokens and its other entries. Rows keep their sums, so the mean of the others is known.
+void add_block(Panel& panel, const Finished& done, const char* diagonal, const char* others, const std::string& graph, Hue hue) {
+  const bool first = panel.curves.empty();
+  panel.curves.push_back(curve_of(done.table, diagonal, graph + ", diagonal", Look::measured, hue));
+  Curve law = curve_of(done.table, diagonal, first ? "others, by conserved sums" : "", Look::predicted, hue);
+  const double start = law.y.front(), others_at_start = done.table.column(others)->front(), S = done.run.number("vocabulary");
+  for (double& y : law.y) y = others_at_start + (start - y) / (S - 1);
+  panel.curves.push_back(std::move(law));
+  panel.curves.push_back(curve_of(done.table, others, graph + ", others", Look::dashed, hue));
+}
+
+// Training on each graph: attention on the parents, how much tokens attend to themselves and are read as themselves, and the loss above
+// the posterior mean. The reduced model is trained in two stages and has no matrix of read-outs.
 Plot causal(const Parameters& with) {
-  const double turn = with.number("stage_one_steps");
+  const bool stages = with.text("variant") == "reduced";
   Panel parents("attention of a position on its parent", {"step"}, {"mean over positions"}),
-      tokens("tokens: A\u2082", {"step"}, {"mean entry"}), loss("new sequences", {"step"}, {"cross-entropy (nats)"});
+      tokens(stages ? "tokens: A\u2082" : "tokens: their block of A\u2082", {"step"}, {"mean entry"}),
+      read_out("attended tokens: their block of W", {"step"}, {"mean entry"}), loss("new sequences", {"step"}, {"cross-entropy (nats)"});
   parents.y.minimum = 0, parents.y.maximum = 1.03;
   size_t i = 0;
   double last = 0;
@@ -45,22 +58,21 @@ Plot causal(const Parameters& with) {
     last = done.table.column("step")->back();
     parents.curves.push_back(curve_of(done.table, "parent_attention", graph, Look::measured, hue));
     parents.curves.push_back(curve_of(done.table, "parent_attention_least", graph + ", least of all", Look::dashed, hue));
-    tokens.curves.push_back(curve_of(done.table, "diagonal", graph + ", diagonal", Look::measured, hue));
-    // Rows of A2 keep their sums, so the mean of the other entries is (beta_0 - diagonal) / (S - 1).
-    const double S = done.run.number("vocabulary"), start = done.run.number("initial_scale");
-    Curve law = curve_of(done.table, "diagonal", i == 1 ? "others, by conserved sums" : "", Look::predicted, hue);
-    for (double& y : law.y) y = (start - y) / (S - 1);
-    tokens.curves.push_back(std::move(law));
-    tokens.curves.push_back(curve_of(done.table, "off_diagonal", graph + ", others", Look::dashed, hue));
+    add_block(tokens, done, "diagonal", "off_diagonal", graph, hue);
+    if (!stages) add_block(read_out, done, "read_out_diagonal", "read_out_others", graph, hue);
     loss.curves.push_back(curve_of(done.table, "new_loss", graph, Look::measured, hue));
     const double posterior = done.last("new_loss") - done.last("new_excess");
     loss.curves.push_back({graph + ", posterior mean", Look::limit, hue, {0, last}, {posterior, posterior}});
   }
+  const std::string sizes = ": S = " + with.text("vocabulary") + ", T = " + with.text("prompt_length");
+  if (!stages) {
+    const double uniform = std::log(with.number("vocabulary"));
+    loss.curves.push_back({"log S, a uniform guess", Look::limit, Hue::grey, {0, last}, {uniform, uniform}});
+    return {"Causal structure by a two-layer transformer" + sizes, 2, {std::move(parents), std::move(tokens), std::move(read_out), std::move(loss)}};
+  }
   tokens.y.maximum = 3;
-  for (Panel* panel : {&parents, &tokens, &loss}) panel->marks = {{turn, "second stage"}};
-  return {"Causal structure in two stages: S = " + with.text("vocabulary") + ", T = " + with.text("prompt_length"),
-          2,
-          {std::move(parents), std::move(tokens), std::move(loss)}};
+  for (Panel* panel : {&parents, &tokens, &loss}) panel->marks = {{with.number("stage_one_steps"), "second stage"}};
+  return {"Causal structure in two stages" + sizes, 2, {std::move(parents), std::move(tokens), std::move(loss)}};
 }
 
 constexpr std::array figures{
@@ -74,11 +86,20 @@ constexpr std::array figures{
            "all ones within the block form.",
            steps},
     Figure{"causal_stages", "causal_structure",
-           "graph=chain,icl,random vocabulary=10 prompt_length=20 stage_one_steps=120 steps=320 record_every=10 evaluation_samples=500",
+           "variant=reduced graph=chain,icl,random vocabulary=10 prompt_length=20 stage_one_steps=120 steps=320 record_every=10 evaluation_samples=500",
            "Causal structure: attention on the parents in the first stage, tokens in the second, and the loss beside the posterior mean.",
            "arXiv 2402.14735 (Nichani, Damian, Lee, ICML 2024), the authors' code; none of its figures.",
            "Stated: two stages on a disentangled transformer. Derived: rows of both matrices keep their sums; the loss of the posterior "
            "mean from the children of the query's copies. Choices: S = 10, T = 20, alpha = 0.1, step sizes, one seed, 500 new sequences.",
+           causal},
+    Figure{"causal_transformer", "causal_structure",
+           "variant=catformer graph=icl,chain vocabulary=4 prompt_length=10 step_size=4 batch=256 steps=3000 record_every=50 "
+           "evaluation_samples=4000",
+           "Causal structure: the two-layer transformer finds the graph, compares tokens and reads them, all at once from zero.",
+           "arXiv 2402.14735 (Nichani, Damian, Lee, ICML 2024), the authors' code; none of its figures.",
+           "Stated: the first layer learns the graph, the second which tokens to look at. Derived: rows of both blocks of tokens keep "
+           "their sums; the loss of the posterior mean from the children of the query's copies, which roots can better. Choices: sizes "
+           "below the code's, step size 4 with a cosine to 0, one seed, 4000 new sequences.",
            causal},
 };
 
