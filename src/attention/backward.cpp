@@ -103,13 +103,12 @@ class Backward {
   }
 
   void score_tile(const Queries<T>& x, Tile<T>& tile, T* m, int64_t* seen) {
-    score(call_, x.head, x.block, w_.q_t, w_.room, tile, m, seen);
+    score(call_, x.head, x.block, w_.q_t, tile, m, seen);
   }
 
   // 2a. G = dO V^T + dP
   void cotangent(const Queries<T>& x, Tile<T>& tile) {
-    const T* d_weights = tile_of_input(call_, x.d_weights, x.block, tile, w_.room);
-    keys_by_queries<T>(call_, x.block, tile, plan_.d_v, x.head.v, w_.do_t, T(0), d_weights, tile.g, nullptr);
+    keys_by_queries<T>(call_, x.block, tile, plan_.d_v, x.head.v, w_.do_t, T(0), x.d_weights, tile.g, nullptr);
   }
 
   // 2b. p = exp2(t - m), exp with a bias, for softmax; sum (unless nullptr) += p, and d += p G
@@ -136,7 +135,7 @@ class Backward {
   // 3. P, and dS = P (G - D + dlse) or w'(S) (G - D) / N
   void gradient(const Queries<T>& x, Tile<T>& tile) {
     for (int64_t p = 0; p < x.block.panels; ++p)
-      tile.for_each_part(p, [&](Keys keys, const uint16_t* visible) {
+      tile.for_each_part(p, [&](Keys keys, const uint8_t* visible) {
         const int64_t at = tile.at(p, keys.first), i = p * panel;
         if (softmax())
           call_.step.softmax_gradient(keys.count(), visible, w_.divisor + i, w_.shift + i, tile.s + at, tile.g + at);
@@ -229,7 +228,7 @@ bool Backward<T>::statistics(const Queries<T>& x) {
     });
   } else if (plan_.normaliser == Normaliser::visible) {
     for_each_tile(x, true, [&](Tile<T>& tile) {
-      find_visible(x.head, x.block, tile, tile_of_input(call_, x.head.bias, x.block, tile, w_.room), w_.seen);
+      find_visible(call_, x.head, x.block, tile, w_.seen);
     });
   }
 

@@ -10,9 +10,8 @@ template <class T>
 struct Scratch {
   T *q_t, *do_t;                     // (c Q)^T [panels, d, 16], dO^T [panels, d_v, 16]
   T *q, *d_o, *k;                    // rows with contiguous features
-  T* room;                           // a tile: bias, then dP
   T *s, *g;                          // tiles of a block: one, or all (plan.keep_tiles)
-  uint16_t* visible;                 // likewise
+  uint8_t* visible;                  // likewise
   Tile<T>* tiles;                    // likewise
   T *dq, *add, *ones;                // sum of a block [stride], that of one tile [16]; 1 for each query of a panel
   Sums<T> total, partial;            // of a key head [L_k] or of a chunk, and of a segment; not Sweep::segments
@@ -31,10 +30,9 @@ struct Scratch {
     q = carver.take<T>(plan.query_block, d_row);
     d_o = carver.take<T>(plan.query_block, dv_row);
     k = carver.take<T>(keys, d_row);
-    room = carver.take<T>(plan.flags & (LAMINA_WITH_BIAS | LAMINA_WITH_WEIGHTS) ? keys : 0, stride);
     s = carver.take<T>(count * keys, stride);
     g = carver.take<T>(count * keys, stride);
-    visible = carver.take<uint16_t>(count * keys, stride);
+    visible = carver.take<uint8_t>(count * keys, stride);
     tiles = carver.take<Tile<T>>(count);
     dq = carver.take<T>(stride, d_row);
     add = carver.take<T>(panel, d_row);

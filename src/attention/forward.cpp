@@ -17,8 +17,7 @@ template <class T>
 struct Scratch {
   T* q_t;                       // (c Q)^T [panels, d, 16]
   T* s;                         // a tile: S, then P
-  T* bias;                      // a tile
-  uint16_t* visible;            // a tile
+  uint8_t* visible;             // a tile
   T* v;                         // rows of V with contiguous features
   T *o, *add;                   // sum of P V so far [stride, padded(d_v)], that of one tile [16, padded(d_v)]
   T *m, *m_old, *factor, *sum;  // running maximum of S and sum of P
@@ -28,8 +27,7 @@ struct Scratch {
     const int64_t stride = padded(plan.query_block), keys = plan.key_chunk;
     q_t = carver.take<T>(plan.d, stride);
     s = carver.take<T>(keys, stride);
-    bias = carver.take<T>(plan.has(LAMINA_WITH_BIAS) ? keys : 0, stride);
-    visible = carver.take<uint16_t>(keys, stride);
+    visible = carver.take<uint8_t>(keys, stride);
     v = carver.take<T>(keys, padded(plan.d_v));
     o = carver.take<T>(stride, padded(plan.d_v));
     add = carver.take<T>(panel, padded(plan.d_v));
@@ -90,7 +88,7 @@ void write_weights(const Call<T>& call, const Head<T>& head, const Block& block,
   const bool softmax = plan.map == Map::softmax;
   for (int64_t j0 = block.first; j0 < block.last; j0 += plan.key_chunk) {
     Tile<T> tile(plan, block, j0, w.s, nullptr, w.visible);
-    score<T>(call, head, block, w.q_t, w.bias, tile, w.m_old, nullptr);
+    score<T>(call, head, block, w.q_t, tile, w.m_old, nullptr);
     weigh(call, block, tile, w.m, softmax ? w.factor : nullptr);
     for (int64_t p = 0; p < block.panels; ++p)
       for (int64_t j = tile.seen[p].first; j < tile.seen[p].last; ++j)
@@ -125,7 +123,7 @@ void forward_block(const Call<T>& call, Scratch<T> w, int64_t b, int64_t h, int6
     Tile<T> tile(plan, block, j0, w.s, nullptr, w.visible);
     // 2. t = (c Q) K^T + bias
     std::copy_n(w.m, stride, w.m_old);
-    score(call, head, block, w.q_t, w.bias, tile, w.m, w.seen);
+    score(call, head, block, w.q_t, tile, w.m, w.seen);
     if (scores) put_tile(scores, block, tile, tile.s, softmax && !call.natural ? ln2<T> : T(1));
     // 3. P = exp2(t - m), or the map of S; sum = sum_j P
     if (softmax && j0 > block.first) call.step.rescale(call.natural, stride, w.m_old, w.m, w.factor, w.sum);

@@ -18,7 +18,7 @@ struct StatesScratch {
   T *q, *d_o;         // Q and dO / N of a block, features contiguous
   T *k, *v;           // K and V of a chunk, likewise
   T *s, *g;           // the tile of a block: S, G
-  uint16_t* visible;  // likewise
+  uint8_t* visible;   // likewise
   T *o, *dk, *dv;     // sums: O or dQ of a block, dK and dV of a chunk
   T* factor;          // scale / N or 1 / N of a block
 
@@ -37,7 +37,7 @@ struct StatesScratch {
     v = carver.take<T>(keys, d_v);
     s = carver.take<T>(keys, rows);
     g = carver.take<T>(backward * keys, rows);
-    visible = carver.take<uint16_t>(keys, rows);
+    visible = carver.take<uint8_t>(keys, rows);
     o = carver.take<T>(rows, std::max(d, d_v));
     dk = carver.take<T>(backward * keys, d);
     dv = carver.take<T>(backward * keys, d_v);
@@ -199,7 +199,7 @@ class States {
   bool has_tile(const Block& block) const { return block.rows > 0 && seen_by_all(block.i0) < block.last; }
   Tile<T> tile_of(const Head<T>& head, const Block& block) const {
     Tile<T> tile(plan_, block, seen_by_all(block.i0), w_.s, w_.g, w_.visible);
-    find_visible(head, block, tile, static_cast<const T*>(nullptr), static_cast<int64_t*>(nullptr));
+    find_visible(call_, head, block, tile, nullptr);
     return tile;
   }
   // factor x of every query of a block: numerator / N, 0 where nothing is seen
@@ -212,10 +212,10 @@ class States {
     }
   }
   void scores(const Head<T>& head, const Block& block, const Tile<T>& tile) const {
-    keys_by_queries<T>(call_, block, tile, plan_.d, head.k, w_.q_t, T(0), nullptr, tile.s, nullptr);
+    keys_by_queries<T>(call_, block, tile, plan_.d, head.k, w_.q_t, T(0), {}, tile.s, nullptr);
   }
   void cotangents(const Head<T>& head, const Block& block, const Tile<T>& tile) const {
-    keys_by_queries<T>(call_, block, tile, plan_.d_v, head.v, w_.do_t, T(0), nullptr, tile.g, nullptr);
+    keys_by_queries<T>(call_, block, tile, plan_.d_v, head.v, w_.do_t, T(0), {}, tile.g, nullptr);
   }
 
   // dO / N of a block

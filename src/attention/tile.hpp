@@ -1,6 +1,8 @@
 // A block of queries, a tile of its scores, and what a tile is used in: score() and the two products, which together hold all
 // of attention's rules of visibility.
 #pragma once
+#include <cstring>
+
 #include "attention/call.hpp"
 
 namespace lamina::attention {
@@ -45,10 +47,10 @@ struct Tile {
   int64_t j0, keys, capacity;
   T* s;  // t, then P
   T* g;  // backward: G, then dS
-  uint16_t* visible;
+  uint8_t* visible;
   Keys seen[block_panels], full[block_panels];
 
-  Tile(const Plan& plan, const Block& block, int64_t start, T* scores, T* cotangents, uint16_t* room)
+  Tile(const Plan& plan, const Block& block, int64_t start, T* scores, T* cotangents, uint8_t* room)
       : j0(start),
         keys(std::min(plan.key_chunk, block.last - start)),
         capacity(plan.key_chunk),
@@ -64,7 +66,7 @@ struct Tile {
   template <class Body>
   void for_each_part(int64_t p, const Body& body) const {
     if (full[p].first > seen[p].first) body(Keys{seen[p].first, full[p].first}, visible + at(p, seen[p].first));
-    if (full[p].count() > 0) body(full[p], static_cast<const uint16_t*>(nullptr));
+    if (full[p].count() > 0) body(full[p], static_cast<const uint8_t*>(nullptr));
     if (seen[p].last > full[p].last) body(Keys{full[p].last, seen[p].last}, visible + at(p, full[p].last));
   }
 
@@ -88,10 +90,28 @@ struct Tile {
   }
 };
 
-// Finds what the queries of a block see in a tile; bias is that of the tile, or nullptr. count[i] (unless nullptr) grows by the
-// number of keys that query i sees.
+// Of panel p, whose `visible` is known on all of seen[p] (a whole row of it is 16 bytes): seen[p] without the keys at its ends
+// that nobody sees, and as full[p] the longest run of keys that all its queries see.
 template <class T>
-void find_visible(const Head<T>& head, const Block& block, Tile<T>& tile, const T* bias, int64_t* count) {
+void find_runs(int64_t p, int64_t rows, Tile<T>& tile) {
+  const Keys within = tile.seen[p];
+  Keys seen{within.last, within.first}, full{within.first, within.first};
+  for (int64_t j = within.first, run = j; j < within.last; ++j) {
+    uint64_t half[2];
+    std::memcpy(half, tile.visible + tile.at(p, j), sizeof half);
+    const uint64_t see = (half[0] + half[1]) * 0x0101010101010101u >> 56;  // how many: the sum of the bytes
+    if (see > 0) seen = {std::min(seen.first, j), j + 1};
+    if (static_cast<int64_t>(see) < rows) run = j + 1;
+    if (j + 1 - run > full.count()) full = {run, j + 1};
+  }
+  if (seen.count() <= 0) seen = {0, 0};
+  tile.seen[p] = {seen.first / 4 * 4, seen.last};
+  tile.full[p] = full.count() > 0 ? full : Keys{seen.last, seen.last};
+}
+
+// Finds what the queries of a block see in a tile. count[i] (unless nullptr) grows by the number of keys that query i sees.
+template <class T>
+void find_visible(const Call<T>& call, const Head<T>& head, const Block& block, Tile<T>& tile, int64_t* count) {
   const Band& band = head.band;
   const auto inside = [&](int64_t j) { return std::clamp<int64_t>(j - tile.j0, 0, tile.keys); };
   for (int64_t p = 0; p < block.panels; ++p) {
@@ -100,35 +120,33 @@ void find_visible(const Head<T>& head, const Block& block, Tile<T>& tile, const 
     seen = {inside(band.first(i0)) / 4 * 4, inside(band.last(i0 + rows - 1))};  // sums over keys start at a multiple of 4
     full = {inside(band.first(i0 + rows - 1)), inside(band.last(i0))};
     if (inside(band.first(i0)) >= seen.last) seen = {0, 0};
-    if (head.mask || bias || full.count() <= 0) full = {seen.last, seen.last};
-    if (count)
-      for (int64_t i = 0; i < rows; ++i) count[p * panel + i] += full.count();
-    tile.for_each_part(p, [&](Keys keys, const uint16_t* edge) {
-      if (!edge) return;
-      for (int64_t j = keys.first; j < keys.last; ++j) {
-        uint16_t* row = tile.visible + tile.at(p, j);
+    if (full.count() <= 0) full = {seen.last, seen.last};
+    kernels::Seen elements = kernels::Seen::all;
+    if ((head.mask || head.bias) && seen.count() > 0) {
+      const int64_t j = tile.j0 + seen.first;
+      elements = call.step.visible(rows, seen.count(), head.mask ? head.mask.at(i0, j) : nullptr, head.mask.row, head.mask.col,
+                                   head.bias ? head.bias.at(i0, j) : nullptr, head.bias.row, head.bias.col,
+                                   tile.visible + tile.at(p, seen.first));
+    }
+    if (elements == kernels::Seen::none) seen = full = {0, 0};
+    tile.for_each_part(p, [&](Keys keys, const uint8_t* edge) {
+      for (int64_t j = keys.first; j < keys.last && edge; ++j) {
+        uint8_t* row = tile.visible + tile.at(p, j);
+        if (elements == kernels::Seen::all) std::fill_n(row, panel, uint8_t{1});
         const int64_t from = std::clamp<int64_t>(band.first_query(tile.j0 + j) - i0, 0, rows);
         const int64_t to = std::clamp<int64_t>(band.last_query(tile.j0 + j) - i0, from, rows);
-        for (int64_t i = 0; i < panel; ++i) row[i] = from <= i && i < to;
-        if (head.mask)
-          for (int64_t i = from; i < to; ++i) row[i] = *head.mask.at(i0 + i, tile.j0 + j) != 0 ? 1 : 0;
-        if (bias)
-          for (int64_t i = from; i < to; ++i) row[i] = row[i] && bias[tile.at(p, j) + i] != -infinity<T>;
-        if (count)
-          for (int64_t i = from; i < to; ++i) count[p * panel + i] += row[i];
+        for (int64_t i = 0; i < panel; ++i) row[i] = from <= i && i < to ? row[i] : uint8_t{0};
       }
     });
+    if (elements == kernels::Seen::some) find_runs(p, rows, tile);
+    if (!count) continue;
+    tile.for_each_part(p, [&](Keys keys, const uint8_t* edge) {
+      uint16_t see[panel] = {};
+      for (int64_t j = 0; j < keys.count() && edge; ++j)
+        for (int64_t i = 0; i < panel; ++i) see[i] = static_cast<uint16_t>(see[i] + edge[j * panel + i]);
+      for (int64_t i = 0; i < rows; ++i) count[p * panel + i] += edge ? see[i] : keys.count();
+    });
   }
-}
-
-// The part of an input [query, key] that belongs to a tile, in the tile's layout; nullptr if it is absent.
-template <class T>
-const T* tile_of_input(const Call<T>& call, const Matrix<const T>& x, const Block& block, const Tile<T>& tile, T* room) {
-  if (!x) return nullptr;
-  for (int64_t p = 0; p < block.panels; ++p)
-    call.step.transpose(block.rows_of(p), tile.keys, T(1), x.at(block.i0 + p * panel, tile.j0), x.row, x.col,
-                        room + tile.at(p, 0));
-  return room;
 }
 
 // X^T of the rows of a block, in panels [panels, features, 16].
@@ -139,11 +157,11 @@ void transpose(const Call<T>& call, const Block& block, int64_t features, T fact
 }
 
 // c = A B^T of keys by queries on all of seen[], where rows of A are keys, and B^T comes in panels [panels, features, 16]; what
-// is not visible becomes `hidden`. more, a tile (unless nullptr), is added first; m (unless nullptr) is the running
+// is not visible becomes `hidden`. more [query, key], where it is given, is added first; m (unless nullptr) is the running
 // maximum.
 template <class T>
 void keys_by_queries(const Call<T>& call, const Block& block, const Tile<T>& tile, int64_t features, const Matrix<const T>& a,
-                     const T* b_t, T hidden, const T* more, T* c, T* m) {
+                     const T* b_t, T hidden, const Matrix<const T>& more, T* c, T* m) {
   tile.for_each_rectangle(block.panels, [&](Keys keys, int64_t p0, int64_t p1, bool full) {
     const bool done = full && !more;
     call.step.keys_by_queries(keys.count(), p1 - p0, features, a.at(tile.j0 + keys.first), a.row, a.col,
@@ -151,21 +169,21 @@ void keys_by_queries(const Call<T>& call, const Block& block, const Tile<T>& til
                               done && m ? m + p0 * panel : nullptr);
     for (int64_t p = p0; p < p1 && !done; ++p) {
       const int64_t at = tile.at(p, keys.first);
-      call.step.score(keys.count(), more ? more + at : nullptr, tile.is_full(p, keys.first) ? nullptr : tile.visible + at,
-                      hidden, c + at, m ? m + p * panel : nullptr);
+      call.step.score(block.rows_of(p), keys.count(),
+                      more ? more.at(block.i0 + p * panel, tile.j0 + keys.first) : nullptr, more.row, more.col,
+                      tile.is_full(p, keys.first) ? nullptr : tile.visible + at, hidden, c + at, m ? m + p * panel : nullptr);
     }
   });
 }
 
 // t = (c Q) K^T + bias over the visible keys, elsewhere what the map makes 0 of; m (softmax) is the running maximum. q_t:
-// (c Q)^T of the block; bias_room: one tile.
+// (c Q)^T of the block.
 template <class T>
-void score(const Call<T>& call, const Head<T>& head, const Block& block, const T* q_t, T* bias_room, Tile<T>& tile, T* m,
+void score(const Call<T>& call, const Head<T>& head, const Block& block, const T* q_t, Tile<T>& tile, T* m,
            int64_t* count) {
   const bool softmax = call.plan.map == kernels::Map::softmax;
-  const T* bias = tile_of_input(call, head.bias, block, tile, bias_room);
-  find_visible(head, block, tile, bias, count);
-  keys_by_queries(call, block, tile, call.plan.d, head.k, q_t, softmax ? -infinity<T> : T(0), bias, tile.s,
+  find_visible(call, head, block, tile, count);
+  keys_by_queries(call, block, tile, call.plan.d, head.k, q_t, softmax ? -infinity<T> : T(0), head.bias, tile.s,
                   softmax ? m : nullptr);
 }
 
@@ -194,7 +212,7 @@ void queries_by_features(const Call<T>& call, const Block& block, const Tile<T>&
     const int64_t rows = block.rows_of(p), first = p * panel * row;
     if (seen.count() <= 0) continue;
     bool leaks = false;
-    tile.for_each_part(p, [&](Keys keys, const uint16_t* edge) {
+    tile.for_each_part(p, [&](Keys keys, const uint8_t* edge) {
       leaks = leaks || (edge && !call.step.finite(keys.count(), features, b_at(keys.first), b.row));
     });
     if (!leaks) {

@@ -2,6 +2,7 @@
 // the vectors, so every operation is element by element and the bits do not depend on the width.
 #pragma once
 #include "kernels/attention_product.hpp"
+#include "kernels/attention_visible.hpp"
 #include "kernels/elementary.hpp"
 #include "kernels/kernels.hpp"
 
@@ -9,7 +10,7 @@ namespace lamina::kernels {
 namespace {
 
 template <class T>
-LAMINA_INLINE Mask<T> load_visible(const uint16_t* visible) {
+LAMINA_INLINE Mask<T> load_visible(const uint8_t* visible) {
   return load_counts<T>(visible) > splat(T(0));
 }
 
@@ -85,18 +86,33 @@ bool attention_finite(int64_t rows, int64_t cols, const T* x, int64_t x_row) {
   return fold_sum((sum.lane[0] + sum.lane[2]) + (sum.lane[1] + sum.lane[3])) == T(0);
 }
 
+// A bias is read in vectors where keys are contiguous, four a load, or queries are; else it is added first.
 template <class T>
-void attention_score(int64_t keys, const T* bias, const uint16_t* visible, T hidden, T* s, T* m) {
+void attention_score(int64_t rows, int64_t keys, const T* bias, int64_t bias_row, int64_t bias_col, const uint8_t* visible,
+                     T hidden, T* s, T* m) {
   const Batch<T> absent = splat(hidden);
+  const bool by_query = bias_row == 1 && rows == lanes;
+  const int64_t by_columns = bias && bias_col == 1 ? keys / columns<T> * columns<T> : 0;
+  if (bias && !by_query)
+    for (int64_t j = by_columns; j < keys; ++j)
+      for (int64_t i = 0; i < rows; ++i) s[j * lanes + i] += bias[i * bias_row + j * bias_col];
   for (int64_t i = 0; i < lanes; i += width<T>) {
     Batch<T> top = m ? load(m + i) : absent;
-    for (int64_t at = i; at < keys * lanes; at += lanes) {
-      Batch<T> x = load(s + at);
-      if (bias) x = x + load(bias + at);
-      if (visible) x = select(load_visible<T>(visible + at), x, absent);
-      store(s + at, x);
+    const auto put = [&](int64_t j, Batch<T> x) LAMINA_INLINE_LAMBDA {
+      if (visible) x = select(load_visible<T>(visible + j * lanes + i), x, absent);
+      store(s + j * lanes + i, x);
       top = greater(x, top);
+    };
+    const int64_t first = i < rows ? i : rows - 1;
+    int64_t j = 0;
+    for (; j < by_columns; j += columns<T>) {
+      Batch<T> part[columns<T>];
+      load_columns(bias + first * bias_row + j, bias_row, rows - 1 - first, part);
+      unroll<columns<T>>([&](int c) LAMINA_INLINE_LAMBDA { put(j + c, load(s + (j + c) * lanes + i) + part[c]); });
     }
+    if (bias && by_query)
+      for (; j < keys; ++j) put(j, load(s + j * lanes + i) + load(bias + i + j * bias_col));
+    for (; j < keys; ++j) put(j, load(s + j * lanes + i));
     if (m) store(m + i, top);
   }
 }
@@ -206,7 +222,7 @@ void attention_divide(int64_t rows, int64_t cols, bool inverse, const T* n, cons
 
 // 0 where not visible.
 template <class T>
-LAMINA_INLINE void store_gradients(const uint16_t* visible, int64_t at, Batch<T> weight, Batch<T> gradient, T* p, T* g) {
+LAMINA_INLINE void store_gradients(const uint8_t* visible, int64_t at, Batch<T> weight, Batch<T> gradient, T* p, T* g) {
   if (visible) {
     const Mask<T> seen = load_visible<T>(visible + at);
     weight = select(seen, weight, splat(T(0)));
@@ -217,7 +233,7 @@ LAMINA_INLINE void store_gradients(const uint16_t* visible, int64_t at, Batch<T>
 }
 
 template <class T>
-void attention_softmax_gradient(int64_t keys, const uint16_t* visible, const T* inverse, const T* shift, T* p, T* g) {
+void attention_softmax_gradient(int64_t keys, const uint8_t* visible, const T* inverse, const T* shift, T* p, T* g) {
   Batch<T> factor, center;
   for_each_score<T>(
       keys,
@@ -259,7 +275,7 @@ LAMINA_INLINE Slope<T> map_slope(bool relu, T at_zero, bool shifted, bool divide
 }
 
 template <class T>
-void attention_map_gradient(Map map, int64_t keys, const uint16_t* visible, T at_zero, const T* divisor, const T* shift, T* s,
+void attention_map_gradient(Map map, int64_t keys, const uint8_t* visible, T at_zero, const T* divisor, const T* shift, T* s,
                             T* g) {
   const Batch<T> zero = splat(T(0)), one = splat(T(1));
   Batch<T> by, center;
@@ -283,6 +299,7 @@ constexpr AttentionTable<T> attention_table = {
     .keys_by_features = keys_by_features<T>,
     .transpose = attention_transpose<T>,
     .finite = attention_finite<T>,
+    .visible = attention_visible<T>,
     .score = attention_score<T>,
     .softmax = attention_softmax<T>,
     .map = attention_map<T>,

@@ -11,6 +11,8 @@ namespace lamina::kernels {
 enum class Map : int32_t { softmax = 1, linear = 2, relu = 3 };          // as LAMINA_SOFTMAX, ...
 enum class Normaliser : int32_t { none = 1, visible = 2, row_sum = 3 };  // as LAMINA_NORMALISE_*
 
+enum class Seen : int32_t { none, some, all };  // of the pairs of a query and a key
+
 // m, sum, factor ...: one number per query, of a panel [16] or of all; nullptr where a step does without.
 template <class T>
 struct AttentionTable {
@@ -31,8 +33,14 @@ struct AttentionTable {
   // Whether x[i*x_row + f], i < rows, f < cols, are all finite.
   bool (*finite)(int64_t rows, int64_t cols, const T* x, int64_t x_row);
 
-  // s = s + bias (nullptr: s), `hidden` where not visible; m[i] = max(m[i], s[j,i] over j), a NaN ignored.
-  void (*score)(int64_t keys, const T* bias, const uint16_t* visible, T hidden, T* s, T* m);
+  // What i < rows <= 16 queries see of j < keys by mask[i*mask_row + j*mask_col] != 0 and a bias that is not -inf, each where it
+  // is given (not nullptr). Seen::some: visible is written, 0 for i >= rows; else it is left.
+  Seen (*visible)(int64_t rows, int64_t keys, const uint8_t* mask, int64_t mask_row, int64_t mask_col, const T* bias,
+                  int64_t bias_row, int64_t bias_col, uint8_t* visible);
+  // s = s + bias[i*bias_row + j*bias_col] of i < rows <= 16 queries (nullptr: s), `hidden` where not visible; m[i] = max(m[i],
+  // s[j,i] over j), a NaN ignored.
+  void (*score)(int64_t rows, int64_t keys, const T* bias, int64_t bias_row, int64_t bias_col, const uint8_t* visible, T hidden,
+                T* s, T* m);
   // p = E(s - m), E = exp (natural) or exp2, with m = -inf read as 0, in place of s;  sum[i] += sum4_j p[j,i], key j in lane
   // j mod 4, (0 + 2) + (1 + 3). With g: d[i] += sum4_j p[j,i] g[j,i], by fma in each lane.
   void (*softmax)(bool natural, int64_t keys, const T* m, T* s, T* sum, const T* g, T* d);
@@ -48,10 +56,10 @@ struct AttentionTable {
   void (*divide)(int64_t rows, int64_t cols, bool inverse, const T* n, const T* x, int64_t x_row, T* y, int64_t y_row);
 
   // p = p inverse;  g = p (g - shift);  both 0 where not visible. (softmax: p is exp2(s - m) before, P after; g is G, then dS)
-  void (*softmax_gradient)(int64_t keys, const uint16_t* visible, const T* inverse, const T* shift, T* p, T* g);
+  void (*softmax_gradient)(int64_t keys, const uint8_t* visible, const T* inverse, const T* shift, T* p, T* g);
   // s = w(s) / divisor;  g = w'(s) (g - shift) / divisor;  both 0 where not visible, and for relu where divisor = 0.
   // w'(0) = at_zero for relu. divisor, shift nullptr: 1, 0.
-  void (*map_gradient)(Map map, int64_t keys, const uint16_t* visible, T at_zero, const T* divisor, const T* shift, T* s, T* g);
+  void (*map_gradient)(Map map, int64_t keys, const uint8_t* visible, T at_zero, const T* divisor, const T* shift, T* s, T* g);
 };
 
 }  // namespace lamina::kernels
