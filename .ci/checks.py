@@ -29,7 +29,7 @@ MEMORY = r"base|kernels|optimiser|model|train|task|capi.*|figures_population|att
 # with the arithmetic of the reference set. Left out: what says how many threads there were, and what compares with the oracle (minutes,
 # and of one thread).
 THREADED = r"base|train|capi"
-THREADED_ATTENTION = r"attention_(threads|segments)"
+THREADED_ATTENTION = r"attention_(threads|segments|keys)"
 FEW_THREADED = {"LAMINA_ISA": "reference", "LAMINA_BITS_PROBLEMS": "3", "GTEST_FILTER": "-*AsManyTakePart*:*Oracle*"}
 # Every report of a sanitizer ends the program. What no machine can allocate is refused as without a sanitizer.
 SANITIZED = {"ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=1:allocator_may_return_null=1",

@@ -92,9 +92,9 @@ class Plan {
   static constexpr int64_t segment = 512;  // queries whose share of dK and dV is one sum
   int64_t parts() const { return L_q <= segment ? 1 : group * ((L_q + segment - 1) / segment); }  // at most, of a key head
   int64_t partial_sums;  // Sweep::segments: segments whose sums are in memory at a time
-  // What a lane of a register is: a query of a block, or of short sequences a key head or a query (short.hpp), where what
-  // stands above means nothing.
-  enum class Lanes { block, key_heads, queries };
+  // What a lane of a register is: a query of a block, or of short sequences a key head or a query, or of a few queries a key
+  // (short.hpp), where what stands above means nothing.
+  enum class Lanes { block, key_heads, queries, keys };
   Lanes lanes(int32_t direction) const { return direction == LAMINA_FORWARD ? forward_lanes_ : backward_lanes_; }
   int64_t states_from;  // linear attention: sequences of so many queries and keys are computed by states (states.hpp); 0: none
   int64_t shared_states;  // and as many in memory at a time where threads share a key head; 0: they do not

@@ -300,6 +300,8 @@ void run_any(const Plan& plan, const lamina_attention_arrays& arrays, char* memo
       return short_backward<T>(plan, arrays, memory);
     case Plan::Lanes::queries:
       return few_backward<T>(plan, arrays, memory);
+    case Plan::Lanes::keys:
+      return keys_backward<T>(plan, arrays, memory);
   }
 }
 

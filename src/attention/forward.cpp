@@ -1,7 +1,6 @@
 // Attention forward: one block of queries at a time, one chunk of keys after the other, with a running maximum and sum. No
 // matrix [L_q, L_k] exists unless it is an output.
-#include <cmath>
-
+#include "attention/outputs.hpp"
 #include "attention/short.hpp"
 #include "attention/states.hpp"
 #include "attention/tile.hpp"
@@ -37,33 +36,10 @@ struct Scratch {
 };
 
 template <class T>
-inline constexpr T ln2 = static_cast<T>(0x1.62e42fefa39efp-1);
-
-// m ln 2 + rest, with ln 2 in two parts.
-template <class T>
-T natural(T m, T rest) {
-  constexpr T high = static_cast<T>(sizeof(T) == 4 ? 0x1.62e42ep-1 : 0x1.62e42fefa39efp-1);
-  constexpr T low = static_cast<T>(sizeof(T) == 4 ? 0x1.efa39ep-25 : 0x1.abc9e3b39803fp-56);
-  return std::fma(m, high, std::fma(m, low, rest));
-}
-
-template <class T>
 size_t scratch_bytes(const Plan& plan) {
   Carver carver;
   Scratch<T>(plan, carver);
   return carver.bytes();
-}
-
-// N_i (softmax: 1/N_i) of every query, in place of the sum: 1 where the output is 0 whatever o is, and then o = 0.
-template <class T>
-void finish_divisor(const Plan& plan, const Block& block, Scratch<T>& w) {
-  for (int64_t i = 0; i < block.rows; ++i) {
-    if (plan.normaliser == Normaliser::visible) w.sum[i] = static_cast<T>(w.seen[i]);
-    const bool dead = w.seen[i] == 0 || (plan.map == Map::relu && plan.normaliser == Normaliser::row_sum && w.sum[i] == 0);
-    if (plan.map == Map::softmax) w.sum[i] = 1 / w.sum[i];
-    if (plan.normaliser == Normaliser::none || dead) w.sum[i] = 1;
-    if (dead) std::fill_n(w.o + i * padded(plan.d_v), plan.d_v, T(0));
-  }
 }
 
 // 3. P = exp2(t - m), exp with a bias, or the map of S; sum (unless nullptr) = sum_j P
@@ -137,23 +113,8 @@ void forward_block(const Call<T>& call, Scratch<T> w, int64_t b, int64_t h, int6
   for (int64_t p = 0; p < block.panels; ++p)
     if (!factor[p]) std::fill_n(w.o + p * panel * o_row, panel * o_row, T(0));
 
-  // 5. lse = m ln 2 + log sum, m + log sum with a bias;  O = o / N
-  if (lse) {
-    call.kernel.log(block.rows, w.sum, w.factor);
-    for (int64_t i = 0; i < block.rows; ++i)
-      *lse.at(block.i0 + i) = w.seen[i] == 0 ? -infinity<T>
-                              : call.natural ? w.m[i] + w.factor[i]
-                                             : natural(w.m[i], w.factor[i]);
-    fill(lse, block.i0 + block.rows, block.places - block.rows, 1, -infinity<T>);
-  }
-  finish_divisor(plan, block, w);
-  if (o.col == 1) {
-    call.step.divide(block.rows, plan.d_v, softmax, w.sum, w.o, o_row, o.at(block.i0), o.row);
-  } else {
-    call.step.divide(block.rows, plan.d_v, softmax, w.sum, w.o, o_row, w.o, o_row);
-    put_rows(o, block.i0, block.rows, plan.d_v, w.o, o_row, T(1));
-  }
-  fill(o, block.i0 + block.rows, block.places - block.rows, plan.d_v, T(0));
+  // 5. lse;  O = o / N
+  put_outputs(call, Unnormalised<T>{block.i0, block.rows, block.places, w.seen, w.m, w.sum, w.o}, o, lse, w.factor);
   if (weights) write_weights(call, head, block, w, weights);
 }
 
@@ -191,6 +152,8 @@ void run_any(const Plan& plan, const lamina_attention_arrays& arrays, char* memo
       return short_forward<T>(plan, arrays, memory);
     case Plan::Lanes::queries:
       return few_forward<T>(plan, arrays, memory);
+    case Plan::Lanes::keys:
+      return keys_forward<T>(plan, arrays, memory);
   }
 }
 

@@ -104,8 +104,11 @@ Plan::Lanes choose_lanes(const Plan& plan, int32_t direction) {
   const uint32_t elsewhere =
       LAMINA_WITH_BIAS | LAMINA_WITH_MASK | LAMINA_WITH_WEIGHTS | LAMINA_WITH_SCORES | LAMINA_WITH_OFFSETS;
   const int64_t heads = plan.n * plan.H_kv;
-  if (plan.states_from > 0 || plan.has(elsewhere) || std::max(plan.L_q, plan.L_k) > short_tokens ||
-      std::max(plan.d, plan.d_v) > short_width || heads == 0 || plan.L_q == 0)
+  const bool is_short = std::max(plan.L_q, plan.L_k) <= short_tokens && std::max(plan.d, plan.d_v) <= short_width;
+  const uint32_t not_by_keys = LAMINA_WITH_WEIGHTS | LAMINA_WITH_SCORES | (direction == LAMINA_BACKWARD ? LAMINA_WITH_BIAS : 0);
+  if (!plan.has(not_by_keys) && !is_short && heads > 0 && plan.L_q > 0 && plan.L_q <= few_rows && plan.L_k > 0)
+    return Plan::Lanes::keys;
+  if (plan.states_from > 0 || plan.has(elsewhere) || !is_short || heads == 0 || plan.L_q == 0)
     return Plan::Lanes::block;
   const int64_t widest = 64 / plan.element_bytes();
   const int64_t entries = plan.f64 ? plan.isa->f64->short_attention.entries : plan.isa->f32->short_attention.entries;
@@ -149,6 +152,8 @@ size_t room(const Plan& plan, int32_t direction) {
       return short_workspace<T>(plan, direction);
     case Plan::Lanes::queries:
       return few_workspace<T>(plan, direction);
+    case Plan::Lanes::keys:
+      return keys_workspace<T>(plan, direction);
     case Plan::Lanes::block:
       break;
   }

@@ -5,6 +5,7 @@
 #include "kernels/attention_visible.hpp"
 #include "kernels/elementary.hpp"
 #include "kernels/kernels.hpp"
+#include "kernels/rows_simd.hpp"
 
 namespace lamina::kernels {
 namespace {
@@ -95,7 +96,7 @@ void attention_score(int64_t rows, int64_t keys, const T* bias, int64_t bias_row
   const int64_t by_columns = bias && bias_col == 1 ? keys / columns<T> * columns<T> : 0;
   if (bias && !by_query)
     for (int64_t j = by_columns; j < keys; ++j)
-      for (int64_t i = 0; i < rows; ++i) s[j * lanes + i] += bias[i * bias_row + j * bias_col];
+      for (int64_t i = 0; i < rows; ++i) s[j * lanes + i] += bias[opaque(i) * bias_row + j * bias_col];
   for (int64_t i = 0; i < lanes; i += width<T>) {
     Batch<T> top = m ? load(m + i) : absent;
     const auto put = [&](int64_t j, Batch<T> x) LAMINA_INLINE_LAMBDA {
@@ -306,6 +307,9 @@ constexpr AttentionTable<T> attention_table = {
     .rescale = attention_rescale<T>,
     .scale_add = attention_scale_add<T>,
     .divide = attention_divide<T>,
+    .rows_by_keys = rows_by_keys<T>,
+    .rows_by_features = rows_by_features<T>,
+    .row_sums = row_sums<T>,
     .softmax_gradient = attention_softmax_gradient<T>,
     .map_gradient = attention_map_gradient<T>,
 };

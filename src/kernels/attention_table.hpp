@@ -55,6 +55,17 @@ struct AttentionTable {
   // y[i,f] = inverse ? x[i,f] n[i] : x[i,f] / n[i].
   void (*divide)(int64_t rows, int64_t cols, bool inverse, const T* n, const T* x, int64_t x_row, T* y, int64_t y_row);
 
+  // The same products and sums of a few rows, one query each, whose numbers follow each other. Rows of scores have room for keys
+  // rounded up to a multiple of 16, and 16 more.
+  // s[r,j] = sum_f q[r,f] k[j,f], f < depth ascending; past the last key any numbers.
+  void (*rows_by_keys)(int64_t rows, int64_t keys, int64_t depth, const T* q, int64_t q_row, const T* k, int64_t k_row, T* s,
+                       int64_t s_row);
+  // c[r,f] = sum_j p[r,j] b[j,f], j < keys ascending.
+  void (*rows_by_features)(int64_t rows, int64_t cols, int64_t keys, const T* p, int64_t p_row, const T* b, int64_t b_row, T* c,
+                           int64_t c_row);
+  // sum += sum4_j p[j], with g: d += sum4_j p[j] g[j], as softmax does; p and g are 0 from the last key to a multiple of 4.
+  void (*row_sums)(int64_t keys, const T* p, const T* g, T* sum, T* d);
+
   // p = p inverse;  g = p (g - shift);  both 0 where not visible. (softmax: p is exp2(s - m) before, P after; g is G, then dS)
   void (*softmax_gradient)(int64_t keys, const uint8_t* visible, const T* inverse, const T* shift, T* p, T* g);
   // s = w(s) / divisor;  g = w'(s) (g - shift) / divisor;  both 0 where not visible, and for relu where divisor = 0.

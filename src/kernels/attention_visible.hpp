@@ -1,8 +1,8 @@
 // What mask and bias let a panel of queries see (attention_table.hpp), once per instruction set: read row by row as they stand,
 // for most panels are seen whole or not at all, and brought to the layout of a panel only where neither holds.
 #pragma once
+#include "kernels/attention_product.hpp"
 #include "kernels/elementary.hpp"
-#include "kernels/kernels.hpp"
 
 namespace lamina::kernels {
 namespace {
@@ -25,6 +25,7 @@ LAMINA_INLINE Bytes ones_where(Bytes x) {
 
 // Row l of 16 becomes column l: four times rows k and k + 8 are interleaved.
 LAMINA_INLINE void transpose_bytes(Bytes (&x)[16]) {
+#pragma GCC unroll 1
   for (int stage = 0; stage < 4; ++stage) {
     Bytes y[16];
     unroll<8>([&](int k) LAMINA_INLINE_LAMBDA {
@@ -39,7 +40,7 @@ LAMINA_INLINE Seen seen_of(bool some, bool not_all) {
   return !some ? Seen::none : not_all ? Seen::some : Seen::all;
 }
 
-LAMINA_INLINE Seen seen_by_mask(int64_t rows, int64_t keys, const uint8_t* mask, int64_t row, int64_t col) {
+__attribute__((noinline)) Seen seen_by_mask(int64_t rows, int64_t keys, const uint8_t* mask, int64_t row, int64_t col) {
   bool some = false, not_all = false;
   for (int64_t i = 0; i < (row == 0 ? 1 : rows) && !(some && not_all); ++i) {
     const uint8_t* x = mask + i * row;
@@ -51,7 +52,7 @@ LAMINA_INLINE Seen seen_by_mask(int64_t rows, int64_t keys, const uint8_t* mask,
       hidden |= reinterpret_cast<Bytes>(part == 0);
     }
     some = some || any_bit(seen), not_all = not_all || any_bit(hidden);
-    for (; j < keys; ++j) (x[j * col] != 0 ? some : not_all) = true;
+    for (; j < keys; ++j) (x[opaque(j) * col] != 0 ? some : not_all) = true;
   }
   return seen_of(some, not_all);
 }
@@ -71,12 +72,12 @@ LAMINA_INLINE Seen seen_by_bias(int64_t rows, int64_t keys, const T* bias, int64
       });
     const T count = fold_sum((hidden[0] + hidden[2]) + (hidden[1] + hidden[3]));
     some = some || count < static_cast<T>(j), not_all = not_all || count > T(0);
-    for (; j < keys; ++j) (x[j * col] == -Numbers<T>::infinity ? not_all : some) = true;
+    for (; j < keys; ++j) (x[opaque(j) * col] == -Numbers<T>::infinity ? not_all : some) = true;
   }
   return seen_of(some, not_all);
 }
 
-LAMINA_INLINE void put_mask(int64_t rows, int64_t keys, const uint8_t* mask, int64_t row, int64_t col, uint8_t* visible) {
+__attribute__((noinline)) void put_mask(int64_t rows, int64_t keys, const uint8_t* mask, int64_t row, int64_t col, uint8_t* visible) {
   Bytes real;
   for (int i = 0; i < lanes; ++i) real[i] = i < rows ? 1 : 0;
   int64_t j = 0;
@@ -90,7 +91,7 @@ LAMINA_INLINE void put_mask(int64_t rows, int64_t keys, const uint8_t* mask, int
     });
   }
   for (; j < keys; ++j)
-    for (int64_t i = 0; i < lanes; ++i) visible[j * lanes + i] = i < rows && mask[i * row + j * col] != 0 ? 1 : 0;
+    for (int64_t i = 0; i < lanes; ++i) visible[j * lanes + i] = i < rows && mask[opaque(i) * row + j * col] != 0 ? 1 : 0;
 }
 
 template <class T>
@@ -110,7 +111,7 @@ LAMINA_INLINE void hide_by_bias(int64_t rows, int64_t keys, const T* bias, int64
   }
   for (; j < keys; ++j)
     for (int64_t i = 0; i < rows; ++i)
-      visible[j * lanes + i] &= bias[i * row + j * col] == -Numbers<T>::infinity ? 0 : 1;
+      visible[j * lanes + i] &= bias[opaque(i) * row + j * col] == -Numbers<T>::infinity ? 0 : 1;
 }
 
 template <class T>
@@ -122,8 +123,8 @@ Seen attention_visible(int64_t rows, int64_t keys, const uint8_t* mask, int64_t 
   if (by_bias == Seen::none) return Seen::none;
   if (by_mask == Seen::all && by_bias == Seen::all) return Seen::all;
   const uint8_t one = 1;
-  put_mask(rows, keys, by_mask == Seen::all ? &one : mask, by_mask == Seen::all ? 0 : mask_row,
-           by_mask == Seen::all ? 0 : mask_col, visible);
+  if (by_mask == Seen::all) mask = &one, mask_row = mask_col = 0;
+  put_mask(rows, keys, mask, mask_row, mask_col, visible);
   if (by_bias != Seen::all) hide_by_bias(rows, keys, bias, bias_row, bias_col, visible);
   return Seen::some;
 }

@@ -88,6 +88,10 @@ lamina_attention_spec random_spec(Dice& dice) {
   // A literal division by a linear row sum that is 0 gives infinities, not a comparison: leave the sum a term.
   if (s.map == LAMINA_LINEAR && s.normaliser == LAMINA_NORMALISE_ROW_SUM && (s.flags & LAMINA_SCALE_IS_ZERO))
     s.flags &= ~static_cast<uint32_t>(LAMINA_SCALE_IS_ZERO);
+  if (dice.chance(0.05)) {  // few queries, of many keys
+    s.queries = 1 + dice.below(4), s.keys = 65 + dice.below(300), s.width = 1 + dice.below(20), s.value_width = dice.below(20);
+    s.flags &= ~static_cast<uint32_t>(LAMINA_WITH_WEIGHTS | LAMINA_WITH_SCORES);
+  }
   if (dice.chance(0.005)) {  // long enough for states
     s.map = LAMINA_LINEAR, s.normaliser = static_cast<int32_t>(dice.below(3)), s.batch = 1;
     s.flags &= ~static_cast<uint32_t>(LAMINA_WITH_BIAS | LAMINA_WITH_MASK | LAMINA_WITH_WEIGHTS | LAMINA_WITH_SCORES |

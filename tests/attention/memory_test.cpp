@@ -126,6 +126,8 @@ struct Way {
 const Way ways[] = {
     {"a query a lane", LAMINA_SOFTMAX, 1, 1, 8, 8, 8, 0},
     {"a key head a lane", LAMINA_SOFTMAX, 64, 2, 16, 16, 8, 0},
+    {"a key a lane", LAMINA_SOFTMAX, 2, 2, 1, 3000, 16, LAMINA_WITH_MASK},
+    {"a key a lane, chunks shared", LAMINA_SOFTMAX, 1, 1, 2, 20000, 32, 0},
     {"blocks", LAMINA_SOFTMAX, 2, 8, 300, 300, 16, LAMINA_WITH_LSE},
     {"blocks with bias and mask", LAMINA_RELU, 2, 4, 150, 200, 16, LAMINA_WITH_BIAS | LAMINA_WITH_MASK | LAMINA_WITH_SCORES},
     {"packed", LAMINA_SOFTMAX, 6, 4, 200, 200, 16, LAMINA_WITH_OFFSETS},

@@ -29,6 +29,7 @@ lamina_attention_spec random_spec(Dice& dice) {
     if (s.map == LAMINA_LINEAR && dice.chance(0.7))
       s.keys = 300 + dice.below(500), s.normaliser = 1 + static_cast<int32_t>(dice.below(2));
   }
+  if (dice.chance(0.1)) s.queries = 1 + dice.below(4), s.keys = 600 + dice.below(4000);  // a key a lane
   const int64_t work = s.heads * s.queries * s.keys * (s.width + s.value_width);
   s.batch = 1 + (int64_t{1} << 20) / work;
   if (dice.chance(0.2)) s.flags |= LAMINA_WITH_BIAS;

@@ -12,9 +12,10 @@ import tempfile
 
 from rule import ROOT, accepted, noticed
 
-# Tiles of products, by pieces of their names: gemm's, and attention's own, on tiles of scores and on short sequences. Steps of attention: what a tile of scores goes through.
-TILES = ("gemm_tile<{},", "KeysByQueries<{},", "QueriesByFeatures<{},", "KeysByFeatures<{},", "short_row_tiles<{},", "few_product<{}>")
-STEPS = re.compile(r"\battention_(score|softmax|map|softmax_gradient|map_gradient|rescale)<")
+# Tiles of products, by pieces of their names: gemm's, and attention's own, on tiles of scores, on short sequences and on few queries. Steps of attention: what a tile of scores goes through.
+TILES = ("gemm_tile<{},", "KeysByQueries<{},", "QueriesByFeatures<{},", "KeysByFeatures<{},", "short_row_tiles<{},", "few_product<{}>", "RowsByKeys<{},",
+         "RowsByFeatures<{},")
+STEPS = re.compile(r"\b(attention_(score|softmax|map|softmax_gradient|map_gradient|rescale)|row_sums)<")
 FLAGS = ["-std=c++20", "-O3", "-fPIC", "-fno-exceptions", "-fno-rtti", "-ffp-contract=off", "-w", f"-I{ROOT / 'src'}"]
 # Everything that the entry instantiates, and nothing else, so that the second and third compilation are quick.
 PROBE = """#include "kernels/gemm.hpp"
