@@ -10,8 +10,8 @@
 
 namespace cli {
 
-// Exit codes of the program.
-enum Exit { success = 0, run_failed = 1, usage = 2, timed_out = 124, interrupted = 130 };
+// Exit codes of the program; also 128 + the number of the signal that stopped a run.
+enum Exit { success = 0, run_failed = 1, usage = 2, timed_out = 124, by_signal = 128, largest_exit = 255 };
 
 // One line for stderr and the exit code that goes with it.
 class Failure : public std::runtime_error {

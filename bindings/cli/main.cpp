@@ -10,6 +10,7 @@
 #include "client.hpp"
 #include "gallery/figure.hpp"
 #include "help.hpp"
+#include "interruption.hpp"
 #include "run.hpp"
 #include "sweep.hpp"
 
@@ -25,7 +26,7 @@ constexpr const char* examples =
     "  lamina sweep in_context_convergence features=10,20,40,80 prompt_length=inf crossings=loss=0.1 --column loss --along features\n"
     "  lamina figure convergence_phases\n"
     "Exit codes: 0 success, 1 the run or a file failed, 2 wrong usage or option, 124 ended by time_limit,\n"
-    "130 stopped by Ctrl-C (results are kept).";
+    "130, 143, 129 stopped by Ctrl-C, SIGTERM, SIGHUP (results are kept).";
 constexpr const char* run_examples =
     "Examples:\n"
     "  lamina run in_context_recall\n"
@@ -34,7 +35,7 @@ constexpr const char* run_examples =
     "  lamina run text_recall file=book.txt unit=words steps=200 --save run.safetensors\n"
     "  lamina run text_recall --resume run.safetensors\n"
     "  lamina run in_context_convergence prompt_length=inf steps=1e6 record_per_decade=20 crossings=loss=0.1,loss=1e-3 loss_target=1e-4\n"
-    "Ctrl-C ends the run after the step under way and writes what was computed; a second Ctrl-C kills.\n"
+    "Ctrl-C, SIGTERM and SIGHUP end the run after the step under way, and what was computed is written; the same signal again kills.\n"
     "A FILE named - is the standard output, for --csv or --svg; the table is then not printed, and progress is on stderr as ever.\n"
     "lamina describe NAME lists the options of a task.";
 
@@ -46,7 +47,7 @@ constexpr const char* sweep_examples =
     "  lamina sweep in_context_recall seed=0..19 step_size=0.05,0.1 noise=0.2 --csv all.csv --summary quantiles.csv\n"
     "  lamina sweep in_context_convergence features=40,80,160 prompt_length=inf steps=1e6 loss_target=1e-3 crossings=loss=0.1,loss=1e-3 \\\n"
     "    --column loss --along features --times times.csv\n"
-    "  lamina sweep in_context_recall variant=full,w_free seed=0..99 --save sweep.safetensors   (Ctrl-C)\n"
+    "  lamina sweep in_context_recall variant=full,w_free seed=0..99 --save sweep.safetensors   (Ctrl-C, or lost)\n"
     "  lamina sweep --resume sweep.safetensors --csv all.csv";
 
 std::string version_text() {
@@ -70,6 +71,7 @@ Exit parse_and_run(int argc, char** argv) {
   describe_command->footer(
       "Examples:\n  lamina describe in_context_recall\n  lamina describe mass\n  lamina describe first_step");
 
+  const std::string save_every_help = std::string("While it lasts, save into --save this often [") + usual_seconds_between_saves + "]";
   RunRequest request;
   CLI::App* theory_command = app.add_subcommand("theory", "Evaluate a closed form");
   theory_command->add_option("NAME", name, "From lamina list")->required();
@@ -87,6 +89,7 @@ Exit parse_and_run(int argc, char** argv) {
   run_command->add_option("--svg", request.svg, "Draw the excess risk (needs gnuplot)")->type_name("FILE");
   run_command->add_flag("--json", request.json, "Print the final row and the run's description as JSON, nothing else");
   run_command->add_option("--save", request.save, "Save the run, to be resumed or loaded")->type_name("FILE");
+  run_command->add_option("--save-every", request.save_every, save_every_help)->type_name("SECONDS");
   run_command->add_option("--resume", request.resume, "Go on with a saved run")->type_name("FILE");
   run_command->add_flag("--quiet", request.quiet, "No progress and no table");
   run_command->footer(run_examples);
@@ -106,6 +109,7 @@ Exit parse_and_run(int argc, char** argv) {
   sweep_command->add_option("--exponents", many.exponents, "These exponents as a file")->type_name("FILE");
   sweep_command->add_option("--confidence", many.confidence, "Of the exponents' intervals")->capture_default_str();
   sweep_command->add_option("--save", many.save, "Save the sweep, to be resumed")->type_name("FILE");
+  sweep_command->add_option("--save-every", many.save_every, save_every_help)->type_name("SECONDS");
   sweep_command->add_option("--resume", many.resume, "Go on with a saved sweep")->type_name("FILE");
   sweep_command->add_flag("--quiet", many.quiet, "No progress and no tables");
   sweep_command->footer(sweep_examples);
@@ -157,7 +161,8 @@ int main(int argc, char** argv) {
   keep_standard_streams();
   try {
     const cli::Exit code = cli::parse_and_run(argc, argv);
-    if (std::fflush(stdout) != 0 || std::ferror(stdout))
+    // After SIGHUP the terminal may be gone.
+    if ((std::fflush(stdout) != 0 || std::ferror(stdout)) && code <= cli::by_signal)
       throw cli::Failure(cli::run_failed, std::string("the standard output cannot be written: ") + std::strerror(errno));
     return code;
   } catch (const cli::Failure& failure) {

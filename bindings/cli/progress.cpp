@@ -4,6 +4,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <string>
@@ -48,13 +49,17 @@ size_t terminal_width() {
 
 }  // namespace
 
-Progress::Progress(lamina_trainer* trainer, bool quiet) : terminal_(isatty(STDERR_FILENO) != 0) {
-  if (quiet) return;
+Progress::Progress(lamina_trainer* trainer, bool quiet, PeriodicSave& saves)
+    : saves_(saves), terminal_(isatty(STDERR_FILENO) != 0), quiet_(quiet) {
+  if (quiet && !saves.wanted()) return;
   const auto call = [](void* user, const lamina_progress* at) -> int32_t {
-    static_cast<Progress*>(user)->tell(*at);
+    Progress& self = *static_cast<Progress*>(user);
+    if (!self.quiet_) self.tell(*at);
+    if (at->step < at->steps) self.saves_.look();  // the end is saved by the caller
     return 0;
   };
-  check(lamina_trainer_on_progress(trainer, call, this, terminal_ ? redraw_seconds : 0.5));
+  const double often = quiet ? 1e6 : terminal_ ? redraw_seconds : 0.5;
+  check(lamina_trainer_on_progress(trainer, call, this, saves.wanted() ? std::min(often, saves.every()) : often));
 }
 
 // Plain lines come at 1, 2, 4, 8, ... seconds and at the end, so that the longest run writes about twenty.

@@ -1,9 +1,6 @@
-// A run: make or load the trainer, let it run until it ends or Ctrl-C, then write all that was asked for.
+// A run: make or load the trainer, let it run until it ends or a signal stops it, then write all that was asked for.
 #include "run.hpp"
 
-#include <signal.h>
-
-#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -11,41 +8,13 @@
 
 #include "description.hpp"
 #include "file.hpp"
+#include "interruption.hpp"
 #include "picture.hpp"
 #include "progress.hpp"
 #include "report.hpp"
 
 namespace cli {
 namespace {
-
-std::atomic<lamina_trainer*> running{nullptr};
-volatile sig_atomic_t was_interrupted = 0;
-
-extern "C" void stop_running(int) {
-  was_interrupted = 1;
-  lamina_trainer_stop(running.load());
-}
-
-// While it lives the first Ctrl-C stops the trainer after the step under way; the second kills as ever.
-class StopOnInterrupt {
- public:
-  explicit StopOnInterrupt(lamina_trainer* trainer) {
-    running.store(trainer);
-    struct sigaction action {};
-    action.sa_handler = stop_running;
-    action.sa_flags = static_cast<int>(SA_RESETHAND);
-    sigaction(SIGINT, &action, &before_);
-  }
-  ~StopOnInterrupt() {
-    sigaction(SIGINT, &before_, nullptr);
-    running.store(nullptr);
-  }
-  StopOnInterrupt(const StopOnInterrupt&) = delete;
-  StopOnInterrupt& operator=(const StopOnInterrupt&) = delete;
-
- private:
-  struct sigaction before_ {};
-};
 
 bool same_value(const Entry& entry, const std::string& a, const std::string& b) {
   if (entry.kind == LAMINA_KIND_WORD || entry.kind == LAMINA_KIND_TEXT) return a == b;
@@ -87,10 +56,9 @@ int64_t step_of(const lamina_trainer* trainer) {
   return step;
 }
 
-Outcome train(lamina_trainer* trainer, bool quiet) {
+Outcome train(lamina_trainer* trainer, bool quiet, PeriodicSave& saves) {
   using Clock = std::chrono::steady_clock;
-  Progress progress(trainer, quiet);
-  const StopOnInterrupt interrupt(trainer);
+  Progress progress(trainer, quiet, saves);
   const int64_t before = step_of(trainer);
   const Clock::time_point start = Clock::now();
   const lamina_status status = lamina_trainer_run(trainer, 0);
@@ -128,13 +96,17 @@ class Results {
 Exit run(const RunRequest& request) {
   require_task(request.task);
   const std::vector<Setting> settings = parse_settings(request.settings);
+  const double save_every = seconds_between_saves(request.save_every, request.save);
   const Trainer trainer = create(request, settings);
   const bool printed = require_different({{"--csv", request.csv}, {"--svg", request.svg}, {"--save", request.save}});
   if (printed && request.json) throw Failure(usage, "--json and a file named - are given, must be one: both are the standard output");
   for (const std::string& path : {request.csv, request.svg, request.save})
     if (!path.empty()) require_writable(path, path != request.save);
 
-  const Outcome outcome = train(trainer.get(), request.quiet);
+  PeriodicSave saves(request.save, save_every, [&] { check(lamina_trainer_save(trainer.get(), request.save.c_str())); });
+  // Until all is written: what a closing terminal or a service manager sends after the first signal ends nothing.
+  const StopOnSignal signals([](void* running) { lamina_trainer_stop(static_cast<lamina_trainer*>(running)); }, trainer.get());
+  const Outcome outcome = train(trainer.get(), request.quiet, saves);
   const Table table = read_table(trainer.get());
   const std::vector<Crossing> crossings = read_crossings(trainer.get());
   const Description description = describe(trainer.get());
@@ -162,7 +134,7 @@ Exit run(const RunRequest& request) {
   }
   if (results.failed()) return run_failed;
   if (outcome.status == LAMINA_TIME_LIMIT) return timed_out;
-  return outcome.status == LAMINA_STOPPED && was_interrupted ? interrupted : success;
+  return outcome.status == LAMINA_STOPPED ? signals.code() : success;
 }
 
 }  // namespace cli

@@ -11,6 +11,7 @@ struct RunRequest {
   std::string task;
   std::vector<std::string> settings;
   std::string csv, svg, save, resume;  // paths, "" for none
+  std::string save_every;              // seconds, "" for the default
   bool json = false, quiet = false;
 };
 

@@ -1,29 +1,20 @@
-// A sweep: make or load the ensemble, let it run until all members have ended or Ctrl-C, then write and print what was asked for.
+// A sweep: make or load the ensemble, let it run until all members have ended or a signal stops it, then write and print what was asked for.
 #include "sweep.hpp"
 
-#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 
 #include "file.hpp"
+#include "interruption.hpp"
 
 namespace cli {
 namespace {
 
 using Ensemble = std::unique_ptr<lamina_ensemble, Freed<lamina_ensemble_free>>;
-
-std::atomic<lamina_ensemble*> running{nullptr};
-volatile sig_atomic_t was_interrupted = 0;
-
-extern "C" void stop_sweep(int) {
-  was_interrupted = 1;
-  lamina_ensemble_stop(running.load());
-}
 
 // A key with several values is an axis; with one an option.
 bool is_axis(const Entry& entry, const std::string& value) {
@@ -54,12 +45,15 @@ Ensemble create(const SweepRequest& request) {
 struct Counts {
   int64_t ended = 0, members = 0, failed = 0;
   double seconds = 0, next = 1;
-  bool terminal = false;
+  bool terminal = false, quiet = false;
+  PeriodicSave* saves = nullptr;
 };
 
-// A line redrawn on a terminal; elsewhere at 1, 2, 4, ... seconds and at the end.
+// A line redrawn on a terminal; elsewhere at 1, 2, 4, ... seconds and at the end. The end is saved by the caller.
 int32_t tell(void* user, const lamina_ensemble_progress* at) {
   Counts& counts = *static_cast<Counts*>(user);
+  if (at->ended < at->members) counts.saves->look();
+  if (counts.quiet) return 0;
   counts.ended = at->ended, counts.members = at->members, counts.failed = at->failed, counts.seconds = at->seconds;
   const bool last = at->ended == at->members;
   if (!counts.terminal && !last && at->seconds < counts.next) return 0;
@@ -74,18 +68,12 @@ int32_t tell(void* user, const lamina_ensemble_progress* at) {
   return 0;
 }
 
-lamina_status train(lamina_ensemble* ensemble, bool quiet) {
+lamina_status train(lamina_ensemble* ensemble, bool quiet, PeriodicSave& saves) {
   Counts counts;
-  counts.terminal = isatty(STDERR_FILENO) != 0;
-  if (!quiet) check(lamina_ensemble_on_progress(ensemble, tell, &counts, 0.1));
-  running.store(ensemble);
-  struct sigaction action {}, before {};
-  action.sa_handler = stop_sweep;
-  action.sa_flags = static_cast<int>(SA_RESETHAND);  // a second Ctrl-C kills
-  sigaction(SIGINT, &action, &before);
+  counts.terminal = isatty(STDERR_FILENO) != 0, counts.quiet = quiet, counts.saves = &saves;
+  const double often = quiet ? saves.every() : std::min(saves.every(), 0.1);
+  if (!quiet || saves.wanted()) check(lamina_ensemble_on_progress(ensemble, tell, &counts, often));
   const lamina_status status = lamina_ensemble_run(ensemble);
-  sigaction(SIGINT, &before, nullptr);
-  running.store(nullptr);
   if (counts.terminal && counts.members > 0) std::fputc('\n', stderr);
   check(lamina_ensemble_on_progress(ensemble, nullptr, nullptr, 0));
   return check(status);
@@ -212,6 +200,7 @@ Exit sweep(const SweepRequest& request) {
   const auto level_count = static_cast<int64_t>(levels.size());
   const bool quiet = require_different({{"--csv", request.csv}, {"--summary", request.summary}, {"--times", request.times},
                                         {"--exponents", request.exponents}, {"--save", request.save}}) || request.quiet;  // of tables
+  const double save_every = seconds_between_saves(request.save_every, request.save);
   if (!request.exponents.empty() && request.along.empty()) throw Failure(usage, "--exponents is given, and needs --along");
   const Ensemble owner = create(request);
   lamina_ensemble* const ensemble = owner.get();
@@ -222,7 +211,10 @@ Exit sweep(const SweepRequest& request) {
   for (const std::string& key : split(request.over, ','))
     if (words.is_axis(key)) over += (over.empty() ? "" : ",") + key;
 
-  const lamina_status status = train(ensemble, request.quiet);
+  PeriodicSave saves(request.save, save_every, [&] { check(lamina_ensemble_save(ensemble, request.save.c_str())); });
+  // Until all is written: what a closing terminal or a service manager sends after the first signal ends nothing.
+  const StopOnSignal signals([](void* running) { lamina_ensemble_stop(static_cast<lamina_ensemble*>(running)); }, ensemble);
+  const lamina_status status = train(ensemble, request.quiet, saves);
   bool broken = false;
   const auto attempt = [&](auto&& write) {  // a sweep is not lost to a full disk
     try {
@@ -259,7 +251,7 @@ Exit sweep(const SweepRequest& request) {
   int64_t failed = 0;
   const std::string how = endings(ended, failed);
   if (!quiet) std::printf("%s\n", how.c_str());
-  if (status == LAMINA_STOPPED) return interrupted;
+  if (status == LAMINA_STOPPED) return signals.code();
   return broken || failed ? run_failed : success;
 }
 

@@ -12,6 +12,7 @@ struct SweepRequest {
   std::vector<std::string> settings;
   std::string csv, summary, times, exponents;  // paths, "" for none
   std::string save, resume;
+  std::string save_every;  // seconds, "" for the default
   std::string column = "excess", along, over = "seed", levels, quantiles = "0.1,0.5,0.9";
   double confidence = 0.95;
   bool quiet = false;
