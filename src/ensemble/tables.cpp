@@ -132,6 +132,9 @@ std::vector<double> levels_of(const Ensemble& ensemble, const std::string& colum
   return levels;
 }
 
+// After a target or a vanished gradient a run stays where it is. One that diverged, was out of time or has fewer steps would not.
+bool keeps_its_value(lamina_status status) { return status == LAMINA_TARGET_REACHED || status == LAMINA_GRADIENT_VANISHED; }
+
 }  // namespace
 
 Table table_of(const Ensemble& ensemble) {
@@ -177,7 +180,8 @@ Table summary_of(const Ensemble& ensemble, const Statistic& what, std::span<cons
   remove_axes(ensemble, "over", what.over, axes);
   std::vector<Column> columns = columns_of(ensemble, axes);
   columns.push_back({"step", "updates made"});
-  columns.push_back({"members", "runs with a number for " + what.column + " at this step"});
+  columns.push_back({"members", "runs with a number for " + what.column + " at this step, or at their end by a target or a vanished gradient"});
+  columns.push_back({"ended", "of these runs, those that had ended, and count with their last number"});
   columns.push_back({"mean", "mean of " + what.column + " over these runs"});
   for (double p : quantiles) {
     if (!(p >= 0 && p <= 1)) fail(LAMINA_E_ARGUMENT, "quantiles has " + number_text(p) + ", must be in [0, 1]");
@@ -185,21 +189,39 @@ Table summary_of(const Ensemble& ensemble, const Statistic& what, std::span<cons
   }
   auto table = std::make_shared<Trajectory>(std::move(columns));
   for (const std::vector<int64_t>& members : members_by(ensemble, axes)) {
-    std::map<double, std::vector<double>> values;  // by step
+    struct Step {
+      int64_t rows = 0;
+      std::vector<double> values;
+    };
+    std::map<double, Step> steps;
+    std::vector<double> ends;                     // last steps
+    std::vector<std::pair<double, double>> kept;  // of runs whose descent ended where it was: last step and value
     for (int64_t i : members) {
       const auto& trajectory = ensemble.member(i).trajectory;
       const auto column = trajectory ? find_column(*trajectory, what.column) : std::nullopt;
-      if (!column) continue;
+      if (!column || trajectory->rows() == 0) continue;
       for (int64_t r = 0; r < trajectory->rows(); ++r) {
-        std::vector<double>& at_step = values[trajectory->at(r, 0)];
-        if (const double value = trajectory->at(r, *column); !std::isnan(value)) at_step.push_back(value);
+        Step& at = steps[trajectory->at(r, 0)];
+        ++at.rows;
+        if (const double value = trajectory->at(r, *column); !std::isnan(value)) at.values.push_back(value);
       }
+      const int64_t last = trajectory->rows() - 1;
+      const double value = trajectory->at(last, *column);
+      ends.push_back(trajectory->at(last, 0));
+      if (keeps_its_value(ensemble.member(i).status) && !std::isnan(value)) kept.emplace_back(ends.back(), value);
     }
-    for (auto& [step, at_step] : values) {
+    for (auto& [step, at] : steps) {
+      // Rows that only some have, such as those of a crossing: statistics there would be of another set of runs than beside.
+      if (at.rows < std::ranges::count_if(ends, [step = step](double end) { return end >= step; })) continue;
+      std::vector<double>& at_step = at.values;
+      const auto own = static_cast<double>(at_step.size());
+      for (const auto& [end, value] : kept)
+        if (end < step) at_step.push_back(value);
+      const auto all = static_cast<double>(at_step.size());
       std::vector<double> row = values_of(ensemble, members[0], axes);
       double sum = 0;
       for (double value : at_step) sum += value;
-      row.insert(row.end(), {step, static_cast<double>(at_step.size()), sum / static_cast<double>(at_step.size())});
+      row.insert(row.end(), {step, all, all - own, sum / all});
       std::ranges::sort(at_step);
       for (double p : quantiles) row.push_back(quantile(at_step, p));
       table->record(row);

@@ -20,7 +20,10 @@ using Table = std::shared_ptr<const Trajectory>;
 // "member", the axes, "status", then every column of a member's trajectory, by name. A failed member has one row of NaN.
 Table table_of(const Ensemble& ensemble);
 
-// The axes but those of `over`, "step", "members" (with a number there), "mean", and a column for each quantile.
+// The axes but those of `over`, "step", "members" (with a number there), "ended" (of these), "mean", and a column for each quantile.
+// At the steps at which every member of the group that has not ended has a row: rows added by a crossing or a target are in one alone.
+// A member that ended by a target or a vanished gradient counts with its last value from then on, so that the rest are no selection of
+// the slow; one that diverged, was out of time or has fewer steps leaves `members`.
 Table summary_of(const Ensemble& ensemble, const Statistic& what, std::span<const double> quantiles);
 
 // "member", the axes, "status", "level", "time": the first step at which the column is at the level or on the other side of it than

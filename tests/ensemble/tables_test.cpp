@@ -45,17 +45,31 @@ TEST(Summary, IsTheNaiveSortOfTheMembersThatAgreeOnTheRest) {
   const std::vector<double> quantiles{0.1, 0.5, 0.9};
   const Table table = summary_of(*ensemble, {"excess", "seed"}, quantiles);
   std::map<std::tuple<std::string, std::string, double>, std::vector<double>> values;
+  std::map<std::tuple<std::string, std::string, double>, int64_t> rows;
   for (int64_t i = 0; i < ensemble->count(); ++i) {
     const Trajectory& member = *ensemble->member(i).trajectory;
-    for (int64_t r = 0; r < member.rows(); ++r)
-      values[{ensemble->option(i, "step_size"), ensemble->option(i, "mask"), at(member, r, "step")}].push_back(at(member, r, "excess"));
+    for (int64_t r = 0; r < member.rows(); ++r) {
+      const auto key = std::tuple(ensemble->option(i, "step_size"), ensemble->option(i, "mask"), at(member, r, "step"));
+      values[key].push_back(at(member, r, "excess")), ++rows[key];
+    }
   }
+  // Not the rows that some runs alone have: where those of step size 1e6 diverged, each at its own step.
+  std::erase_if(values, [&](const auto& entry) {
+    const auto& [step_size, mask, step] = entry.first;
+    int64_t going_on = 0;
+    for (int64_t i = 0; i < ensemble->count(); ++i) {
+      const Trajectory& member = *ensemble->member(i).trajectory;
+      going_on += ensemble->option(i, "step_size") == step_size && ensemble->option(i, "mask") == mask && at(member, member.rows() - 1, "step") >= step;
+    }
+    return rows.at(entry.first) < going_on;
+  });
   const char* const masks[] = {"yes", "no"};
   ASSERT_EQ(table->rows(), static_cast<int64_t>(values.size()));
   for (int64_t r = 0; r < table->rows(); ++r) {
     std::vector<double> those = values.at({number_text(at(*table, r, "step_size")), masks[static_cast<int>(at(*table, r, "mask"))], at(*table, r, "step")});
     std::erase_if(those, [](double v) { return std::isnan(v); });
     EXPECT_EQ(at(*table, r, "members"), those.size());
+    EXPECT_EQ(at(*table, r, "ended"), 0);
     double mean = 0;
     for (double v : those) mean += v / static_cast<double>(those.size());
     std::sort(those.begin(), those.end());
@@ -67,6 +81,62 @@ TEST(Summary, IsTheNaiveSortOfTheMembersThatAgreeOnTheRest) {
   }
   EXPECT_EQ(summary_of(*ensemble, {"excess", "seed,mask"}, {})->columns()[0].name, "step_size");
   EXPECT_EQ(summary_of(*ensemble, {"excess", "seed,mask,step_size"}, {})->columns()[0].name, "step");
+}
+
+// Crossings and targets add rows in one run each: no quantile of one run stands between those of five, and runs at their target stay.
+TEST(Summary, IsOverTheSameRunsAtEveryStep) {
+  const auto ensemble = ensemble_of("in_context_convergence", "data=fresh batch=16 prompt_length=200 features=6 step_size=2 steps=400 record_every=10 "
+                                    "probes=none crossings=loss=0.3,loss=0.2 loss_target=0.1",
+                                    {{"seed", "0..4"}});
+  ASSERT_EQ(ensemble->run(), LAMINA_OK);
+  double first_end = 1e9, last_end = 0;
+  size_t lonely = 0;
+  for (int64_t i = 0; i < ensemble->count(); ++i) {
+    ASSERT_EQ(ensemble->member(i).status, LAMINA_TARGET_REACHED);
+    const Trajectory& member = *ensemble->member(i).trajectory;
+    first_end = std::min(first_end, member.at(member.rows() - 1, 0)), last_end = std::max(last_end, member.at(member.rows() - 1, 0));
+    for (int64_t r = 0; r < member.rows(); ++r) lonely += std::fmod(member.at(r, 0), 10) != 0;
+  }
+  ASSERT_GT(lonely, 5u);
+  ASSERT_GT(last_end, first_end + 10);
+  const Table table = summary_of(*ensemble, {"loss", "seed"}, std::vector<double>{0, 0.5, 1});
+  int64_t after = 0;
+  for (int64_t row = 0; row < table->rows(); ++row) {
+    const double step = at(*table, row, "step");
+    std::vector<double> those;
+    double ended = 0;
+    for (int64_t i = 0; i < ensemble->count(); ++i) {
+      const Trajectory& member = *ensemble->member(i).trajectory;
+      int64_t r = member.rows() - 1;
+      ended += member.at(r, 0) < step;
+      while (member.at(r, 0) > step) --r;
+      ASSERT_TRUE(member.at(r, 0) == step || r == member.rows() - 1) << "a step that a run did not record";
+      those.push_back(member.at(r, 1));
+    }
+    std::sort(those.begin(), those.end());
+    EXPECT_EQ(at(*table, row, "members"), 5);
+    EXPECT_EQ(at(*table, row, "ended"), ended);
+    EXPECT_EQ(at(*table, row, "q0"), those[0]);
+    EXPECT_EQ(at(*table, row, "q0.5"), those[2]);
+    EXPECT_EQ(at(*table, row, "q1"), those[4]);
+    after += ended > 0;
+  }
+  EXPECT_GT(after, 0);
+  EXPECT_EQ(at(*table, table->rows() - 1, "step"), last_end);
+  // Every common step is there.
+  for (double step = 0, row = 0; step <= first_end; step += 10, ++row) EXPECT_EQ(at(*table, static_cast<int64_t>(row), "step"), step);
+}
+
+TEST(Summary, ARunWithFewerStepsLeaves) {
+  const auto ensemble = ensemble_of("in_context_convergence", "prompt_length=20 features=4 record_every=5 probes=none", {{"steps", "10,20"}});
+  ASSERT_EQ(ensemble->run(), LAMINA_OK);
+  const Table table = summary_of(*ensemble, {"loss", "steps"}, {});
+  ASSERT_EQ(table->rows(), 5);
+  for (int64_t r = 0; r < 5; ++r) {
+    EXPECT_EQ(at(*table, r, "step"), 5 * static_cast<double>(r));
+    EXPECT_EQ(at(*table, r, "members"), r <= 2 ? 2 : 1);
+    EXPECT_EQ(at(*table, r, "ended"), 0);
+  }
 }
 
 // F5 of in-context convergence: steps to a loss, exact to the step where every step is recorded.
