@@ -435,8 +435,8 @@ LAMINA_API lamina_status lamina_ensemble_options(const lamina_ensemble* ensemble
 /* Calls `function` about every `seconds` (at least 0.02) during a run, and at its end; NULL takes it away. */
 LAMINA_API lamina_status lamina_ensemble_on_progress(lamina_ensemble* ensemble, lamina_ensemble_progress_function function,
                                                      void* user, double seconds);
-/* Trains the members that have not ended, and tries again those that failed. LAMINA_OK when all have ended, each in its own way;
- * LAMINA_STOPPED after a stop: run again to go on with the same bits. */
+/* Trains members that have not ended, goes on for as long again with those out of time, and tries again those that failed. LAMINA_OK when
+ * all have ended, each in its own way; LAMINA_STOPPED after a stop: run again to go on with the same bits. */
 LAMINA_API lamina_status lamina_ensemble_run(lamina_ensemble* ensemble);
 /* One lock-free store: safe from any thread and from a signal handler; each thread ends the few steps under way. */
 LAMINA_API void lamina_ensemble_stop(lamina_ensemble* ensemble);
@@ -452,9 +452,9 @@ LAMINA_API lamina_status lamina_ensemble_trajectory(const lamina_ensemble* ensem
  * The tidy table: "member", the axes, "status", then every column of the members' trajectories, by name, NaN where a member has
  * none. A failed member has one row. A copy: 8 bytes times rows times columns. */
 LAMINA_API lamina_status lamina_ensemble_table(const lamina_ensemble* ensemble, lamina_trajectory** out);
-/* Mean and quantiles of `column` by step over the members that agree on every axis but `over` (keys with commas; "" or NULL: none):
- * the other axes, "step", "members" (runs with a number there), "mean", "q0.5" ... for quantiles [count] in [0, 1], which are linear
- * between order statistics. */
+/* Mean and quantiles of `column` by step over members that agree on every axis but `over` (keys with commas; "" or NULL: none), at the
+ * steps that all which have not ended recorded: the other axes, "step", "members" (with a number), "ended" (of these; by a target or a
+ * vanished gradient, and so at their last number), "mean", "q0.5" ... for quantiles [count] in [0, 1], linear between order statistics. */
 LAMINA_API lamina_status lamina_ensemble_summary(const lamina_ensemble* ensemble, const char* column, const char* over,
                                                  const double* quantiles, int64_t count, lamina_trajectory** out);
 /* "member", the axes, "status", "level", "time": the first step at which `column` is at one of levels [count] or on the other side of
@@ -470,8 +470,8 @@ LAMINA_API lamina_status lamina_ensemble_times(const lamina_ensemble* ensemble, 
 LAMINA_API lamina_status lamina_ensemble_exponents(const lamina_ensemble* ensemble, const char* column, const char* along,
                                                    const char* over, const double* levels, int64_t count, double confidence,
                                                    lamina_trajectory** out);
-/* Writes what the ensemble is, the members that have ended and the states of those under way to one file, whole or not at all: after
- * a load they go on from there, the others from their beginning, to the same bits. */
+/* Writes what the ensemble is, the members that have ended and the states of those under way or out of time to one file, whole or not at
+ * all: after a load they go on from there, the others from their beginning, to the same bits. */
 LAMINA_API lamina_status lamina_ensemble_save(const lamina_ensemble* ensemble, const char* path);
 /* Reads it back; `task` as in lamina_trainer_load. */
 LAMINA_API lamina_status lamina_ensemble_load(const char* path, const lamina_task* task, lamina_ensemble** out);

@@ -70,6 +70,8 @@ std::vector<OptionValue> parse_values(const OptionRow& row, std::string_view tex
   return values;
 }
 
+double begun_step(const Member& member) { return static_cast<double>(integer_in(member.begun->content, "step", 0, INT64_MAX)); }
+
 double seconds_between(std::chrono::steady_clock::time_point from, std::chrono::steady_clock::time_point to) {
   return std::chrono::duration<double>(to - from).count();
 }
@@ -166,12 +168,10 @@ EnsembleProgress Ensemble::progress() const {
   EnsembleProgress now{ended_, count(), failed_, seconds_};
   for (int64_t i = 0; i < count(); ++i) {
     const double all = steps_of(i);
-    now.all_steps += all, now.steps += member(i).ended() ? all : 0;
+    now.all_steps += all, now.steps += member(i).ended() ? all : member(i).begun ? begun_step(member(i)) : 0;
   }
   for (const Flight& flight : flights_)
     for (const auto& trainer : flight.trainers) now.steps += trainer ? static_cast<double>(trainer->step()) : 0;
-  for (const auto& [i, saved] : begun_)
-    if (saved && !member(i).ended()) now.steps += static_cast<double>(integer_in(saved->content, "step", 0, INT64_MAX));
   return now;
 }
 
@@ -199,8 +199,11 @@ std::vector<std::vector<int64_t>> Ensemble::groups() const {
 }
 
 void Ensemble::prepare() {
-  for (Member& member : members_)
-    if (member.status < 0) member = Member();
+  for (Member& member : members_) {
+    std::shared_ptr<const Saved> begun = std::move(member.begun);
+    if (member.status < 0 || member.status == LAMINA_TIME_LIMIT) member = Member();
+    member.begun = std::move(begun);
+  }
   const bool concurrent = !task_ || task_->concurrent();
   flights_.resize(concurrent ? static_cast<size_t>(std::min<int64_t>(team_.threads(), count())) : 1);
   waiting_ = groups();
@@ -260,8 +263,7 @@ int64_t Ensemble::step_of(const Flight& flight, size_t i) const {
   const int64_t index = flight.members[i];
   if (member(index).ended()) return INT64_MAX;
   if (flight.trainers[i]) return flight.trainers[i]->step();
-  const auto begun = begun_.find(index);
-  return begun == begun_.end() || !begun->second ? 0 : integer_in(begun->second->content, "step", 0, INT64_MAX);
+  return member(index).begun ? static_cast<int64_t>(begun_step(member(index))) : 0;
 }
 
 // One turn of each member that has made fewest steps; a stop may have left some ahead. Where new prompts are drawn at every step a
@@ -291,9 +293,8 @@ void Ensemble::advance(Flight& flight) {
 std::unique_ptr<Trainer> Ensemble::trainer_of(int64_t i, const Trainer* twin) {
   Options alone = options(i);
   alone.set("threads", 1.0);
-  const auto begun = begun_.find(i);
-  if (begun == begun_.end() || !begun->second) return std::make_unique<Trainer>(task_of(i), nullptr, alone, twin);
-  const std::shared_ptr<const Saved> saved = std::move(begun->second);  // of this member, so nobody else's
+  const std::shared_ptr<const Saved> saved = std::move(members_[static_cast<size_t>(i)].begun);
+  if (!saved) return std::make_unique<Trainer>(task_of(i), nullptr, alone, twin);
   try {
     if (saved->content.at("options") != to_json(alone.values())) throw std::runtime_error("its options are not the member's");
     return Trainer::restored(*saved, task_of(i), twin);
@@ -323,6 +324,10 @@ void Ensemble::train(Flight& flight, size_t i) {
       return;
     }
     if (status == LAMINA_OK && trainer->step() < trainer->steps()) return;
+    if (status == LAMINA_TIME_LIMIT) {
+      trainer->settle();
+      members_[static_cast<size_t>(index)].begun = std::make_shared<const Saved>(trainer->saved());
+    }
     end(index, status, trainer->trajectory(), trainer->crossings());
   } catch (const Error& error) {
     if (error.status() == LAMINA_STOPPED) {

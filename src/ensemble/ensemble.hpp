@@ -31,6 +31,7 @@ struct Member {
   std::string text;                       // why it failed
   std::shared_ptr<const Trajectory> trajectory;  // null until it has ended, and if it failed
   std::vector<Crossing> crossings;               // as its option `crossings` names them
+  std::shared_ptr<const Saved> begun;            // where time_limit ended it, or where a file has it and no flight has gone on with it
 
   bool ended() const { return status != LAMINA_STOPPED; }
 };
@@ -63,12 +64,13 @@ class Ensemble {
 
   // The function returns false to cancel. It is called by the thread that called run, outside parallel regions.
   void on_progress(std::function<bool(const EnsembleProgress&)> function, double seconds);
-  // Trains what has not ended, and again what failed. LAMINA_OK when all have ended, however; LAMINA_STOPPED.
+  // Trains what has not ended, goes on with what time_limit ended, and tries again what failed. LAMINA_OK when all have ended, however;
+  // LAMINA_STOPPED.
   lamina_status run();
   void stop() noexcept { stop_.store(true, std::memory_order_relaxed); }
   EnsembleProgress progress() const;
 
-  // One safetensors file with the members that have ended and the states of those under way (ensemble_file.cpp).
+  // One safetensors file with the members that have ended and the states of those under way or out of time (ensemble_file.cpp).
   void save(const std::string& path) const;
   static std::unique_ptr<Ensemble> load(const std::string& path, std::shared_ptr<const Task> task);
 
@@ -115,8 +117,6 @@ class Ensemble {
   };
   std::mutex tasks_mutex_;  // of tasks_
   std::map<size_t, Shared> tasks_;  // by task_number
-
-  std::map<int64_t, std::shared_ptr<const Saved>> begun_;  // members that a file has begun and no flight has gone on with: null since then
 
   std::function<bool(const EnsembleProgress&)> progress_;
   double progress_seconds_ = 0, seconds_ = 0;

@@ -1,5 +1,5 @@
-// The file of an ensemble: what it is made of, the members that have ended, and those under way as checkpoints have them. The others
-// begin from their seeds, so a resumed ensemble has the bits of an uninterrupted one.
+// The file of an ensemble: what it is made of, the members that have ended, and those under way or out of time as checkpoints have them.
+// The others begin from their seeds, so a resumed ensemble has the bits of an uninterrupted one.
 #include <stdexcept>
 
 #include "ensemble/ensemble.hpp"
@@ -83,15 +83,16 @@ void Ensemble::save(const std::string& path) const {
     members.push_back(std::move(json));
   }
   run["members"] = std::move(members), run["columns"] = std::move(columns);
-  std::map<int64_t, std::shared_ptr<const Saved>> begun = begun_;  // by member, so that the file does not depend on who trains which
+  std::map<int64_t, std::shared_ptr<const Saved>> begun;  // by member, so that the file does not depend on who trains which
+  for (int64_t i = 0; i < count(); ++i)
+    if (member(i).begun) begun[i] = member(i).begun;
   for (const Flight& flight : flights_)
     for (size_t i = 0; i < flight.trainers.size(); ++i) {
       if (!flight.trainers[i]) continue;
       flight.trainers[i]->settle();
       begun[flight.members[i]] = std::make_shared<const Saved>(flight.trainers[i]->saved());
     }
-  for (const auto& [i, saved] : begun)
-    if (saved && !member(i).ended()) add_begun(i, *saved, run, tensors);
+  for (const auto& [i, saved] : begun) add_begun(i, *saved, run, tensors);
   write_tensor_file(path, format, run, tensors);
 }
 
@@ -132,8 +133,9 @@ std::unique_ptr<Ensemble> Ensemble::load(const std::string& path, std::shared_pt
     }
     for (const Json& json : run.value("begun", Json::array())) {  // files of earlier versions have none
       const int64_t i = integer_in(json, "member", 0, ensemble->count() - 1);
-      if (ensemble->member(i).ended() || !ensemble->begun_.emplace(i, begun_in(i, json, tensors)).second)
-        throw std::runtime_error("a member under way is there twice");
+      Member& member = ensemble->members_[static_cast<size_t>(i)];
+      if ((member.ended() && member.status != LAMINA_TIME_LIMIT) || member.begun) throw std::runtime_error("a member under way is there twice");
+      member.begun = begun_in(i, json, tensors);
     }
     ensemble->seconds_ = run.at("seconds");
     if (!(ensemble->seconds_ >= 0)) throw std::runtime_error("its seconds are negative");

@@ -79,6 +79,36 @@ TEST(EnsembleFile, MembersUnderWayGoOnFromWhereTheyWere) {
   }
 }
 
+// Out of time again and again, with and without a file between: from where they were, to the bits of an uninterrupted ensemble.
+TEST(EnsembleFile, MembersThatTimeLimitEndedGoOn) {
+  const std::string line = "data=fresh batch=64 prompt_length=50 features=5 steps=1500 record_every=100 crossings=loss=0.3 threads=2 ";
+  const Axes axes{{"seed", "0..1"}, {"step_size", "0.5,1"}};
+  const auto whole = ensemble_of("in_context_convergence", line, axes);
+  ASSERT_EQ(whole->run(), LAMINA_OK);
+  auto ensemble = ensemble_of("in_context_convergence", line + "time_limit=0.004", axes);
+  const auto out_of_time = [&] {
+    int64_t count = 0;
+    for (int64_t i = 0; i < ensemble->count(); ++i) count += ensemble->member(i).status == LAMINA_TIME_LIMIT;
+    return count;
+  };
+  int64_t runs = 0;
+  do {
+    ASSERT_EQ(ensemble->run(), LAMINA_OK);
+    if (runs % 2 == 0) {
+      ensemble->save("late.safetensors");
+      ensemble = Ensemble::load("late.safetensors", nullptr);
+      EXPECT_EQ(ensemble->progress().ended, 4);
+    }
+    ASSERT_LT(++runs, 10000);
+  } while (out_of_time() > 0);
+  EXPECT_GT(runs, 2);
+  for (int64_t i = 0; i < 4; ++i) {
+    EXPECT_EQ(ensemble->member(i).status, LAMINA_OK);
+    expect_same_bits(*whole->member(i).trajectory, *ensemble->member(i).trajectory, "member " + std::to_string(i));
+  }
+  expect_same_bits(*times_of(*whole, "loss", {}), *times_of(*ensemble, "loss", {}), "times");
+}
+
 TEST(EnsembleFile, AMemberWhoseStateIsNotItsOwnFailsAndThenBeginsAnew) {
   auto ensemble = ensemble_of("in_context_convergence", "data=fresh batch=64 prompt_length=50 features=4 steps=100000 record_every=100000 threads=1", {{"seed", "0..1"}});
   ensemble->on_progress([](const EnsembleProgress& at) { return at.steps < 10; }, 0);

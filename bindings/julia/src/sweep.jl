@@ -86,7 +86,8 @@ set_sweep_progress(sweep, call, user, seconds) =
 """
     continue!(sweep)
 
-Trains the runs that have not ended, and again those that failed; gives the sweep. Ctrl-C throws `Lamina.Interrupted`; what has ended
+Trains the runs that have not ended, goes on for as long again with those that `time_limit` ended, and tries again those that failed;
+gives the sweep. Ctrl-C throws `Lamina.Interrupted`; what has ended
 stays, and the sweep can be continued with the same bits.
 """
 function continue!(sweep::Sweep)
@@ -178,7 +179,8 @@ end
 """
     quantiles(sweep, column = :excess; over = :seed, quantiles = [0.1, 0.5, 0.9])
 
-Mean and quantiles of a column by step over the runs that agree on every axis but `over`.
+Mean and quantiles of a column by step over the runs that agree on every axis but `over`, at the steps that all which have not ended
+recorded. A run that ended by a target or a vanished gradient counts with its last value from then on (column `ended`).
 """
 function quantiles(sweep::Sweep, column = :excess; over = :seed, quantiles = [0.1, 0.5, 0.9])
     numbers = collect(Float64, quantiles)

@@ -103,7 +103,8 @@ class Sweep(Handle):
         self._lock = threading.RLock()
 
     def continue_(self) -> Sweep:
-        """Trains the runs that have not ended, and again those that failed. Returns the sweep. Ctrl-C raises lamina.Interrupted;
+        """Trains the runs that have not ended, goes on for as long again with those that time_limit ended, and tries again those that
+        failed. Returns the sweep. Ctrl-C raises lamina.Interrupted;
         what has ended stays, and the sweep can be continued with the same bits."""
         with self._lock, Deferred() as interrupt:
             failures: List[BaseException] = []
@@ -194,7 +195,8 @@ class Sweep(Handle):
         return ",".join(key for key in keys if key != "seed" or key in self.axes).encode()
 
     def summary(self, column: str = "excess", over: Union[str, Sequence[str]] = "seed", quantiles: Sequence[float] = (0.1, 0.5, 0.9)) -> Table:
-        """Mean and quantiles of a column by step over the runs that agree on every axis but `over`."""
+        """Mean and quantiles of a column by step over the runs that agree on every axis but `over`, at the steps that all which have not
+        ended recorded. A run that ended by a target or a vanished gradient counts with its last value from then on (column "ended")."""
         values = np.asarray(quantiles, dtype=np.float64)
         return Table(self, "lamina_ensemble_summary", column.encode(), self._over(over), values.ctypes.data, values.size)
 
