@@ -82,18 +82,27 @@ bool require_different(const std::vector<std::pair<const char*, std::string>>& o
   return printed;
 }
 
-void require_writable(const std::string& path, bool device_allowed) {
+void require_writable(const char* option, const std::string& path, bool device_allowed) {
+  if (path.empty()) return;
+  const auto refuse = [&](const std::string& must) { throw Failure(usage, std::string(option) + " is \"" + path + "\", must be " + must); };
+  const std::string allowed = device_allowed ? "a file that can be written, or - for the standard output: " : "a file that can be written: ";
   if (path == "-") {
-    if (!device_allowed) throw Failure(usage, "a run cannot be saved to the standard output, must be saved to a file");
+    if (!device_allowed) refuse("a file: a run cannot be saved to the standard output");
     return;
   }
   struct stat there;
   if (stat(path.c_str(), &there) == 0 && !S_ISREG(there.st_mode) && !S_ISDIR(there.st_mode)) {  // opening a pipe would end its reader
-    if (!device_allowed) throw Failure(run_failed, "\"" + path + "\" cannot be written: it is no regular file");
-    if (access(path.c_str(), W_OK) != 0) throw Failure(run_failed, "\"" + path + "\" cannot be written: " + std::strerror(errno));
+    if (!device_allowed) refuse(allowed + "it is no regular file");
+    if (access(path.c_str(), W_OK) != 0) refuse(allowed + std::strerror(errno));
     return;
   }
-  OutputFile probe(path);
+  try {
+    OutputFile probe(path);
+  } catch (const Failure& failure) {
+    const std::string why = failure.what();
+    const size_t colon = why.rfind(": ");
+    refuse(allowed + (colon == why.npos ? why : why.substr(colon + 2)));
+  }
 }
 
 }  // namespace cli

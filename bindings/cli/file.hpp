@@ -33,7 +33,7 @@ class OutputFile {
 // device may be named twice). Whether one is "-": then nothing else may be printed on the standard output.
 bool require_different(const std::vector<std::pair<const char*, std::string>>& options);
 
-// Throws a Failure, before a long run, if a file at `path` could not be written; leaves nothing behind.
-void require_writable(const std::string& path, bool device_allowed);
+// Throws a usage Failure, before a long run, if a file at `path`, the value of `option`, could not be written; leaves nothing behind.
+void require_writable(const char* option, const std::string& path, bool device_allowed);
 
 }  // namespace cli

@@ -42,7 +42,7 @@ constexpr const char* run_examples =
 constexpr const char* sweep_examples =
     "Values of texts and arrays are separated by semicolons. Every run has the bits of lamina run with its options, for any number of\n"
     "threads. A run that fails or diverges takes nothing from the others: its status is in the tables; the exit code is\n"
-    "1 if one failed. One FILE of a table may be -, the standard output, where then nothing else is printed.\n"
+    "1 if one failed, else 124 if time_limit ended one, with which --resume goes on for as long again. One FILE of a table may be -, the standard output, where then nothing else is printed.\n"
     "Examples:\n"
     "  lamina sweep in_context_recall seed=0..19 step_size=0.05,0.1 noise=0.2 --csv all.csv --summary quantiles.csv\n"
     "  lamina sweep in_context_convergence features=40,80,160 prompt_length=inf steps=1e6 loss_target=1e-3 crossings=loss=0.1,loss=1e-3 \\\n"

@@ -100,8 +100,9 @@ Exit run(const RunRequest& request) {
   const Trainer trainer = create(request, settings);
   const bool printed = require_different({{"--csv", request.csv}, {"--svg", request.svg}, {"--save", request.save}});
   if (printed && request.json) throw Failure(usage, "--json and a file named - are given, must be one: both are the standard output");
-  for (const std::string& path : {request.csv, request.svg, request.save})
-    if (!path.empty()) require_writable(path, path != request.save);
+  require_writable("--csv", request.csv, true);
+  require_writable("--svg", request.svg, true);
+  require_writable("--save", request.save, false);
 
   PeriodicSave saves(request.save, save_every, [&] { check(lamina_trainer_save(trainer.get(), request.save.c_str())); });
   // Until all is written: what a closing terminal or a service manager sends after the first signal ends nothing.

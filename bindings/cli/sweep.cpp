@@ -90,16 +90,21 @@ class Words {
       int64_t count = 0;
       check(lamina_ensemble_axis(ensemble, a, &key, &count));
       keys_.push_back(key);
-      texts_.emplace_back();
+      texts_.emplace_back(), numbers_.emplace_back();
       for (int64_t i = 0; i < count; ++i) {
         int32_t is_number = 0;
-        check(lamina_ensemble_axis_value(ensemble, a, i, &text, nullptr, &is_number));
-        if (!is_number) texts_.back().push_back(text);
+        double number = 0;
+        check(lamina_ensemble_axis_value(ensemble, a, i, &text, &number, &is_number));
+        if (is_number) numbers_.back().push_back(number);
+        else texts_.back().push_back(text);
       }
     }
   }
 
+  const std::vector<std::string>& axes() const { return keys_; }
   bool is_axis(const std::string& key) const { return std::find(keys_.begin(), keys_.end(), key) != keys_.end(); }
+  // The numbers of an axis; empty for words, texts and arrays.
+  const std::vector<double>& numbers(size_t axis) const { return numbers_[axis]; }
   std::string cell(const std::string& column, double value, int digits) const {
     const auto axis = std::find(keys_.begin(), keys_.end(), column);
     if (axis != keys_.end())
@@ -110,6 +115,7 @@ class Words {
  private:
   std::vector<std::string> keys_;
   std::vector<std::vector<std::string>> texts_;  // empty for numbers
+  std::vector<std::vector<double>> numbers_;
 };
 
 // RFC 4180: a cell with a comma or a quote stands in quotes.
@@ -173,7 +179,7 @@ std::vector<size_t> all_rows(const Table& table) {
 }
 
 // How the members ended, in words; the first failures on stderr.
-std::string endings(const lamina_ensemble* ensemble, int64_t& failed) {
+std::string endings(const lamina_ensemble* ensemble, int64_t& failed, int64_t& out_of_time) {
   int64_t members = 0, shown = 0;
   check(lamina_ensemble_count(ensemble, &members));
   std::vector<std::pair<std::string, int64_t>> counts;
@@ -183,6 +189,7 @@ std::string endings(const lamina_ensemble* ensemble, int64_t& failed) {
     check(lamina_ensemble_status(ensemble, i, &status, &text));
     const char* const words[] = {"finished", "not ended", "diverged", "ended by a vanished gradient", "reached a target", "ended by time_limit"};
     const std::string word = status < 0 ? "failed" : status < 6 ? words[status] : lamina_status_name(status);
+    out_of_time += status == LAMINA_TIME_LIMIT;
     const auto found = std::ranges::find(counts, word, &std::pair<std::string, int64_t>::first);
     if (found == counts.end()) counts.emplace_back(word, 1);
     else ++found->second;
@@ -191,6 +198,98 @@ std::string endings(const lamina_ensemble* ensemble, int64_t& failed) {
   std::string all;
   for (const auto& [word, count] : counts) all += (all.empty() ? "" : ", ") + std::to_string(count) + " " + word;
   return all;
+}
+
+std::string list_of(const std::vector<std::string>& words) {
+  std::string text;
+  for (const std::string& word : words) text += (text.empty() ? "" : ", ") + word;
+  return text;
+}
+
+// The keys of --over that are axes. An option with one value is none, and there is nothing to take together over it.
+std::string checked_over(const SweepRequest& request, const lamina_ensemble* ensemble, const Words& words) {
+  std::string axes;
+  for (const std::string& key : split(request.over, ',')) {
+    const char* value = nullptr;
+    if (words.is_axis(key)) axes += (axes.empty() ? "" : ",") + key;
+    else if (lamina_ensemble_option(ensemble, 0, key.c_str(), &value) < 0)
+      throw Failure(usage, "--over has \"" + key + "\", must be axes with commas" +
+                               (words.axes().empty() ? ", and there is none" : ": " + list_of(words.axes())));
+  }
+  return axes;
+}
+
+void check_along(const std::string& along, const std::vector<double>& levels, const Words& words) {
+  if (along.empty()) return;
+  std::vector<std::string> allowed;
+  for (size_t a = 0; a < words.axes().size(); ++a) {
+    const std::vector<double>& values = words.numbers(a);
+    if (!values.empty() && std::ranges::all_of(values, [](double v) { return v > 0 && std::isfinite(v); })) allowed.push_back(words.axes()[a]);
+  }
+  allowed.push_back("level");
+  if (std::ranges::find(allowed, along) == allowed.end())
+    throw Failure(usage, "--along is \"" + along + "\", must be an axis of positive finite numbers, or level: " + list_of(allowed));
+  for (const double level : levels)
+    if (along == "level" && !(level > 0)) throw Failure(usage, "--levels has " + format_number(level, 6) + ", must be positive with --along level");
+}
+
+// The columns that members have, and the columns that they watch for crossings.
+struct Columns {
+  std::vector<std::string> columns, watched;
+
+  void add(const Table& table, const std::vector<Crossing>& crossings) {
+    const auto insert = [](std::vector<std::string>& names, const std::string& name) {
+      if (std::ranges::find(names, name) == names.end()) names.push_back(name);
+    };
+    for (const Table::Column& column : table.columns) insert(columns, column.name);
+    for (const Crossing& crossing : crossings) insert(watched, crossing.signal);
+  }
+  bool has(const std::string& column) const {
+    return std::ranges::find(columns, column) != columns.end() || watches(column);
+  }
+  bool watches(const std::string& column) const { return std::ranges::find(watched, column) != watched.end(); }
+};
+
+// Refuses, before the first step, a --column that no run will have, and times to no level. Members are made, one after another, until
+// one has the column; of those that differ only by seed or by numbers of the trainer, which no column depends on, one. Those that
+// cannot be made fail in the sweep, each alone.
+void check_column(const lamina_ensemble* ensemble, const SweepRequest& request, bool levels_wanted, const Words& words) {
+  Columns known;
+  const auto done = [&] { return known.has(request.column) && (!levels_wanted || known.watches(request.column)); };
+  const std::vector<Entry> entries = catalogue(request.task);
+  std::vector<std::string> kinds;
+  int64_t members = 0;
+  check(lamina_ensemble_count(ensemble, &members));
+  for (int64_t i = 0; i < members && !done(); ++i) {
+    std::string kind;
+    for (const std::string& key : words.axes()) {
+      const Entry* entry = find(entries, key);
+      const bool number = entry && (entry->kind == LAMINA_KIND_NUMBER || entry->kind == LAMINA_KIND_INTEGER);
+      if (key == "seed" || (number && entry->owner == "trainer")) continue;
+      const char* value = nullptr;
+      check(lamina_ensemble_option(ensemble, i, key.c_str(), &value));
+      kind.append(value).append("\n");
+    }
+    if (std::ranges::find(kinds, kind) != kinds.end()) continue;
+    kinds.push_back(std::move(kind));
+    try {
+      const Options options = make<Options>(lamina_ensemble_options, ensemble, i);
+      check(lamina_options_set_text(options.get(), "threads", "1"));
+      const Task task = make<Task>(lamina_task_create, request.task.c_str(), static_cast<const lamina_options*>(options.get()));
+      const Trainer trainer = make<Trainer>(lamina_trainer_create, task.get(), static_cast<const lamina_model*>(nullptr),
+                                            static_cast<const lamina_options*>(options.get()));
+      known.add(read_table(trainer.get()), read_crossings(trainer.get()));
+    } catch (const Failure&) {
+    }
+  }
+  if (known.columns.empty() || done()) return;
+  if (!known.has(request.column)) {
+    std::vector<Entry> near;
+    for (const std::string& column : known.columns) near.push_back({0, column, "", "", 0, 0, "", "", ""});
+    throw Failure(usage, "--column is \"" + request.column + "\", must be one of " + list_of(known.columns) + suggestion(request.column, near));
+  }
+  throw Failure(usage, "--levels is \"\", must be levels of " + request.column + " where no run's option crossings has it" +
+                           (known.watched.empty() ? "" : ": they have " + list_of(known.watched)));
 }
 
 }  // namespace
@@ -202,14 +301,24 @@ Exit sweep(const SweepRequest& request) {
                                         {"--exponents", request.exponents}, {"--save", request.save}}) || request.quiet;  // of tables
   const double save_every = seconds_between_saves(request.save_every, request.save);
   if (!request.exponents.empty() && request.along.empty()) throw Failure(usage, "--exponents is given, and needs --along");
+  for (const double level : levels)
+    if (!std::isfinite(level)) throw Failure(usage, "--levels has " + format_number(level, 6) + ", must be finite numbers");
+  for (const double p : quantiles)
+    if (!(p >= 0 && p <= 1)) throw Failure(usage, "--quantiles has " + format_number(p, 6) + ", must be numbers in [0, 1]");
+  if (!(request.confidence > 0 && request.confidence < 1))
+    throw Failure(usage, "--confidence is " + format_number(request.confidence, 6) + ", must be in (0, 1)");
   const Ensemble owner = create(request);
   lamina_ensemble* const ensemble = owner.get();
-  for (const std::string& path : {request.csv, request.summary, request.times, request.exponents, request.save})
-    if (!path.empty()) require_writable(path, path != request.save);
+  require_writable("--csv", request.csv, true);
+  require_writable("--summary", request.summary, true);
+  require_writable("--times", request.times, true);
+  require_writable("--exponents", request.exponents, true);
+  require_writable("--save", request.save, false);
   const Words words(ensemble);
-  std::string over;  // only what is an axis
-  for (const std::string& key : split(request.over, ','))
-    if (words.is_axis(key)) over += (over.empty() ? "" : ",") + key;
+  const std::string over = checked_over(request, ensemble, words);
+  check_along(request.along, levels, words);
+  // A resumed sweep has its file, so that what is asked wrongly loses nothing.
+  if (request.resume.empty()) check_column(ensemble, request, levels.empty() && !(request.times.empty() && request.along.empty()), words);
 
   PeriodicSave saves(request.save, save_every, [&] { check(lamina_ensemble_save(ensemble, request.save.c_str())); });
   // Until all is written: what a closing terminal or a service manager sends after the first signal ends nothing.
@@ -248,11 +357,12 @@ Exit sweep(const SweepRequest& request) {
       std::printf("%s\n", table.column("exponent") ? table.columns[table.columns.size() - 8].definition.c_str() : "");
       print(table, words, all_rows(table));
     });
-  int64_t failed = 0;
-  const std::string how = endings(ended, failed);
+  int64_t failed = 0, out_of_time = 0;
+  const std::string how = endings(ended, failed, out_of_time);
   if (!quiet) std::printf("%s\n", how.c_str());
   if (status == LAMINA_STOPPED) return signals.code();
-  return broken || failed ? run_failed : success;
+  if (broken || failed) return run_failed;
+  return out_of_time > 0 ? timed_out : success;
 }
 
 }  // namespace cli

@@ -61,6 +61,19 @@ check(process.returncode in (130, 0), f"a stopped sweep ended with exit code {pr
 lamina("sweep", "--resume", "half.safetensors", "--csv", "resumed.csv", "--quiet")
 check(pathlib.Path("whole.csv").read_text() == pathlib.Path("resumed.csv").read_text(), "the resumed sweep differs from the uninterrupted one")
 
+# Out of time: all are in the tables, the exit code says so, and to resume goes on with them for as long again.
+lamina("sweep", *LONG, "time_limit=0.002", "--save", "late.safetensors", "--csv", "late.csv", "--quiet", code=124)
+check({row["status"] for row in table("late.csv")} == {"5"}, "status of runs out of time")
+resumes = 0
+while lamina("sweep", "--resume", "late.safetensors", "--save", "late.safetensors", "--csv", "late.csv", "--quiet", code=None).returncode == 124:
+    resumes += 1
+    check(resumes < 1000, "a sweep that never gets to its end")
+check(pathlib.Path("whole.csv").read_text() == pathlib.Path("late.csv").read_text(), "the sweep out of time differs from the uninterrupted one")
+check(resumes > 0, "it was never out of time again")
+
+# Columns that only some runs have, and what is no axis here, are no mistakes.
+lamina("sweep", *BASE, "features=4", "watched=0;3", "--column", "loss_3", "--over", "seed,batch", "--csv", "some.csv", "--quiet")
+
 # Failures keep the rest; mistakes are named.
 done = lamina("sweep", *BASE, "dimension=0,2", "seed=0..2", "--csv", "failed.csv", code=1)
 check("3 failed" in done.stdout and "dimension is 2" in done.stderr, f"failures: {done.stdout} {done.stderr}")

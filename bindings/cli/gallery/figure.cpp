@@ -125,8 +125,8 @@ Exit make_figure(const FigureRequest& request) {
   const Figure& figure = find_figure(request.name);
   const std::string svg = request.svg.empty() && request.csv.empty() ? request.name + ".svg" : request.svg;
   const bool quiet = require_different({{"--csv", request.csv}, {"--svg", svg}}) || request.quiet;
-  for (const std::string& path : {request.csv, svg})
-    if (!path.empty()) require_writable(path, true);
+  require_writable("--csv", request.csv, true);
+  require_writable("--svg", svg, true);
   Plot plot = figure.draw(Parameters(figure, parse_settings(request.settings)));
   if (!drop_unseen(plot)) throw Failure(run_failed, "nothing of the figure can be drawn: are its runs too short?");
   for (const auto& [path, content] : {std::pair(request.csv, false), std::pair(svg, true)}) {
