@@ -70,8 +70,6 @@ std::vector<OptionValue> parse_values(const OptionRow& row, std::string_view tex
   return values;
 }
 
-double begun_step(const Member& member) { return static_cast<double>(integer_in(member.begun->content, "step", 0, INT64_MAX)); }
-
 double seconds_between(std::chrono::steady_clock::time_point from, std::chrono::steady_clock::time_point to) {
   return std::chrono::duration<double>(to - from).count();
 }
@@ -168,7 +166,7 @@ EnsembleProgress Ensemble::progress() const {
   EnsembleProgress now{ended_, count(), failed_, seconds_};
   for (int64_t i = 0; i < count(); ++i) {
     const double all = steps_of(i);
-    now.all_steps += all, now.steps += member(i).ended() ? all : member(i).begun ? begun_step(member(i)) : 0;
+    now.all_steps += all, now.steps += member(i).ended() ? all : static_cast<double>(begun_step(i));
   }
   for (const Flight& flight : flights_)
     for (const auto& trainer : flight.trainers) now.steps += trainer ? static_cast<double>(trainer->step()) : 0;
@@ -199,11 +197,8 @@ std::vector<std::vector<int64_t>> Ensemble::groups() const {
 }
 
 void Ensemble::prepare() {
-  for (Member& member : members_) {
-    std::shared_ptr<const Saved> begun = std::move(member.begun);
-    if (member.status < 0 || member.status == LAMINA_TIME_LIMIT) member = Member();
-    member.begun = std::move(begun);
-  }
+  for (Member& member : members_)
+    if (member.status < 0 || member.status == LAMINA_TIME_LIMIT) member = {LAMINA_STOPPED, "", nullptr, {}, std::move(member.begun)};
   const bool concurrent = !task_ || task_->concurrent();
   flights_.resize(concurrent ? static_cast<size_t>(std::min<int64_t>(team_.threads(), count())) : 1);
   waiting_ = groups();
@@ -258,12 +253,16 @@ bool Ensemble::take(Flight& flight) {
   return true;
 }
 
+int64_t Ensemble::begun_step(int64_t i) const {
+  return member(i).begun ? integer_in(member(i).begun->content, "step", 0, INT64_MAX) : 0;
+}
+
 // The updates that member i of a flight has made.
 int64_t Ensemble::step_of(const Flight& flight, size_t i) const {
   const int64_t index = flight.members[i];
   if (member(index).ended()) return INT64_MAX;
   if (flight.trainers[i]) return flight.trainers[i]->step();
-  return member(index).begun ? static_cast<int64_t>(begun_step(member(index))) : 0;
+  return begun_step(index);
 }
 
 // One turn of each member that has made fewest steps; a stop may have left some ahead. Where new prompts are drawn at every step a
@@ -324,10 +323,8 @@ void Ensemble::train(Flight& flight, size_t i) {
       return;
     }
     if (status == LAMINA_OK && trainer->step() < trainer->steps()) return;
-    if (status == LAMINA_TIME_LIMIT) {
-      trainer->settle();
-      members_[static_cast<size_t>(index)].begun = std::make_shared<const Saved>(trainer->saved());
-    }
+    if (status == LAMINA_TIME_LIMIT)
+      trainer->settle(), members_[static_cast<size_t>(index)].begun = std::make_shared<const Saved>(trainer->saved());
     end(index, status, trainer->trajectory(), trainer->crossings());
   } catch (const Error& error) {
     if (error.status() == LAMINA_STOPPED) {

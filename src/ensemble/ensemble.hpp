@@ -88,6 +88,7 @@ class Ensemble {
   double read_steps(int64_t i) const;
   double steps_of(int64_t i) const;
   int64_t step_of(const Flight& flight, size_t i) const;
+  int64_t begun_step(int64_t i) const;
   std::unique_ptr<Trainer> trainer_of(int64_t i, const Trainer* twin);
   void work(Flight& flight, Clock::time_point end);
   bool take(Flight& flight);
