@@ -73,9 +73,12 @@ std::string run_gnuplot(const std::string& script) {
   }
   if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
     throw Failure(run_failed, "no picture: gnuplot failed: " + first_line(errors.get()));
-  const std::string picture = content_of(output.get());
+  std::string picture = content_of(output.get());
   if (picture.find("</svg>") == picture.npos)
     throw Failure(run_failed, "no picture: gnuplot wrote only " + std::to_string(picture.size()) + " bytes, is the disk full?");
+  // A blank after a sub- or superscript begins a piece of text of its own, where viewers would leave it out.
+  const std::string text = "<text>", kept = "<text xml:space=\"preserve\">";
+  for (size_t at = picture.find(text); at != picture.npos; at = picture.find(text, at + kept.size())) picture.replace(at, text.size(), kept);
   return picture;
 }
 

@@ -120,7 +120,7 @@ Exit parse_and_run(int argc, char** argv) {
   figure_command->add_option("SETTING", figure.settings, "Settings in place of the figure's own; a list names several runs")
       ->type_name("key=value");
   figure_command->add_option("--svg", figure.svg, "The picture (needs gnuplot); NAME.svg if no file is named")->type_name("FILE");
-  figure_command->add_option("--csv", figure.csv, "Every point that is drawn: panel, curve, kind, x, y")->type_name("FILE");
+  figure_command->add_option("--csv", figure.csv, "Every point that is drawn: panel, curve, kind, x, y, and the ends of its bar")->type_name("FILE");
   figure_command->add_flag("--quiet", figure.quiet, "Print nothing");
   figure_command->footer(
       "lamina describe NAME says what is drawn, after which paper, what is derived, and the settings.\n"

@@ -11,6 +11,7 @@ namespace {
 
 constexpr double smallest = 1e-17;  // below it an excess is rounding
 constexpr double most_points = 500;
+constexpr int looks = 6;
 
 struct Ink {
   const char *dark, *pale;
@@ -28,7 +29,9 @@ std::string style_of(const Curve& curve) {
     case Look::dashed:
       return "with lines lw 1.6 dt (6,5)" + colour(ink.dark);
     case Look::marks:
-      return "with points pt " + std::to_string(ink.mark) + " ps 0.6" + colour(ink.dark);
+      return (curve.low.empty() ? "with points pt " : "with yerrorbars pt ") + std::to_string(ink.mark) + " ps 0.6" + colour(ink.dark);
+    case Look::other_limit:
+      return "with lines lw 1.3 dt (9,3,2,3)" + colour(ink.dark);
     case Look::predicted:
       return "with lines lw 6" + colour(ink.pale);
     default:
@@ -37,7 +40,7 @@ std::string style_of(const Curve& curve) {
 }
 
 const char* kind_of(Look look) {
-  return look == Look::predicted ? "predicted" : look == Look::limit ? "limit" : "measured";
+  return look == Look::predicted ? "predicted" : look == Look::limit || look == Look::other_limit ? "limit" : "measured";
 }
 
 bool shows(const Axis& axis, double value) {
@@ -51,15 +54,39 @@ struct Range {
 Range range_of(const Panel& panel, bool horizontal) {
   Range range;
   for (const Curve& curve : panel.curves)
-    for (double v : horizontal ? curve.x : curve.y)
-      range.least = std::min(range.least, v), range.most = std::max(range.most, v);
+    for (const std::vector<double>* values : {horizontal ? &curve.x : &curve.y, horizontal ? &curve.x : &curve.low, horizontal ? &curve.x : &curve.high})
+      for (double v : *values) range.least = std::min(range.least, v), range.most = std::max(range.most, v);
   const Axis& axis = horizontal ? panel.x : panel.y;
   if (!std::isnan(axis.minimum)) range.least = axis.minimum;
   if (!std::isnan(axis.maximum)) range.most = axis.maximum;
   return range;
 }
 
-// A log axis over whole decades, with about ten labels at most; a plain one a little wider than the curves.
+// The power of ten times 1, 2 or 5 next below or above.
+double round_number(double value, bool up) {
+  const double decade = std::pow(10, std::floor(std::log10(value) + 1e-9));
+  double below = decade;
+  for (const double factor : {1.0, 2.0, 5.0, 10.0}) {
+    if (up && factor * decade >= value * (1 - 1e-9)) return factor * decade;
+    if (factor * decade <= value * (1 + 1e-9)) below = factor * decade;
+  }
+  return below;
+}
+
+// About how many characters of enhanced text are seen.
+size_t seen_length(const std::string& text) {
+  size_t seen = 0;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '{' && i + 1 < text.size() && text[i + 1] == '/') {  // a font, up to the blank after its name
+      while (i + 1 < text.size() && text[i] != ' ') ++i;
+      continue;
+    }
+    seen += std::string("{}_^").find(text[i]) == std::string::npos && (static_cast<unsigned char>(text[i]) & 0xc0) != 0x80;
+  }
+  return seen;
+}
+
+// A log axis around the curves with labels at about ten powers of ten at most; a plain one a little wider than the curves.
 std::string axis_script(const Panel& panel, bool horizontal) {
   const Axis& axis = horizontal ? panel.x : panel.y;
   const std::string name = horizontal ? "x" : "y";
@@ -72,13 +99,19 @@ std::string axis_script(const Panel& panel, bool horizontal) {
            format_number(range.most * 1.1, 9) + "]\n";
   }
   if (axis.logarithmic) {
-    const int bottom = static_cast<int>(std::floor(std::log10(range.least) + 1e-9)),
-              top = std::max(bottom + 1, static_cast<int>(std::ceil(std::log10(range.most) + (horizontal ? -1e-9 : 0.05))));
+    // Along the curves horizontally, upright to round numbers; to whole powers of ten where fewer than two would be labelled.
+    double least = horizontal || !std::isnan(axis.minimum) ? range.least : round_number(range.least, false);
+    double most = horizontal || !std::isnan(axis.maximum) ? range.most : round_number(1.1 * range.most, true);
+    int bottom = static_cast<int>(std::ceil(std::log10(least) - 1e-9)), top = static_cast<int>(std::floor(std::log10(most) + 1e-9));
+    if (top - bottom < 1) {
+      bottom = static_cast<int>(std::floor(std::log10(least) + 1e-9)), top = std::max(bottom + 1, static_cast<int>(std::ceil(std::log10(most) - 1e-9)));
+      least = std::pow(10, bottom), most = std::pow(10, top);
+    }
     const int step = std::max(1, (top - bottom + 9) / (horizontal ? 8 : 10));
     script += "set logscale " + name + "\nset format " + name + " '10^{%T}'\n";
     script += "set " + name + "tics 1e" + std::to_string(step) + "\nset m" + name + "tics " +
               (step == 1 ? "10" : std::to_string(step)) + "\n";
-    return script + "set " + name + "range [1e" + std::to_string(bottom) + ":1e" + std::to_string(top) + "]\n";
+    return script + "set " + name + "range [" + format_number(least, 9) + ":" + format_number(most, 9) + "]\n";
   }
   script += "unset logscale " + name + "\nset format " + name + " '%g'\nset " + name + "tics autofreq\nset m" + name +
             "tics default\n";
@@ -103,7 +136,9 @@ std::string data_script(const Panel& panel, const Curve& curve, size_t number) {
   for (size_t i = 0; i < curve.x.size(); ++i) {
     const double at = share(panel.x, range, curve.x[i]);
     if (std::fabs(at - drawn) * most_points < 1 && i > 0 && i + 1 < curve.x.size()) continue;
-    script += format_number(curve.x[i], 9) + " " + format_number(curve.y[i], 9) + "\n";
+    script += format_number(curve.x[i], 9) + " " + format_number(curve.y[i], 9);
+    if (!curve.low.empty()) script += " " + format_number(curve.low[i], 9) + " " + format_number(curve.high[i], 9);
+    script += "\n";
     drawn = at;
   }
   return script + "EOD\n";
@@ -134,27 +169,20 @@ std::string mark_script(const Panel& panel, const Mark& mark, double height) {
          " left rotate by 90 offset " + (best_side > 0 ? "0.8" : "-0.6") + ",0 font ',11' textcolor rgb '#505050'\n";
 }
 
-// The key: a column for each kind of curve where they fit, whatever the order in which curves are drawn.
+// The key: by kind of curve, whatever the order in which curves are drawn, down one column after the other, as many as fit side by side.
 std::string key_script(const Panel& panel, size_t width, std::string& entries) {
-  std::vector<std::vector<const Curve*>> kinds(5);
-  for (const Curve& curve : panel.curves)
-    if (!curve.name.empty()) kinds[static_cast<size_t>(curve.look)].push_back(&curve);
-  std::erase_if(kinds, [](const auto& kind) { return kind.empty(); });
-  size_t rows = 0, needed = 0, names = 0;
-  for (const auto& kind : kinds) {
-    rows = std::max(rows, kind.size()), names += kind.size();
-    size_t longest = 0;
-    for (const Curve* curve : kind) longest = std::max(longest, curve->name.size());
-    needed += 60 + 7 * longest;
-  }
-  const bool aligned = kinds.size() > 1 && 10 * needed < 9 * width && 2 * (rows * kinds.size() - names) < names;
-  const size_t columns = aligned ? kinds.size() : 2;
-  for (const auto& kind : kinds) {
-    for (const Curve* curve : kind) entries += ", keyentry " + style_of(*curve) + " title '" + curve->name + "'";
-    if (aligned)
-      for (size_t i = kind.size(); i < rows; ++i) entries += ", keyentry with points pt 0 lc rgb '#ffffff' title ' '";
-  }
-  return "set key outside bottom center horizontal Left reverse maxcols " + std::to_string(columns) +
+  size_t names = 0, longest = 0;
+  for (int look = 0; look < looks; ++look)
+    for (const Curve& curve : panel.curves) {
+      if (static_cast<int>(curve.look) != look || curve.name.empty()) continue;
+      Curve plain = curve;
+      if (plain.look == Look::marks) plain.low.clear();  // a key has no bars
+      entries += ", keyentry " + style_of(plain) + " title '" + curve.name + "'";
+      ++names, longest = std::max(longest, seen_length(curve.name));
+    }
+  const size_t columns = std::clamp<size_t>(width / (60 + 7 * longest), 1, std::max<size_t>(names, 1));
+  const size_t rows = (names + columns - 1) / columns;
+  return "set key bmargin center vertical Left reverse maxrows " + std::to_string(std::max<size_t>(rows, 1)) +
          " samplen 2.2 spacing 1.2 width -1 height 0.4 font ',12'\n";
 }
 
@@ -166,7 +194,7 @@ std::string panel_script(const Panel& panel, size_t first, bool alone) {
                 : "set title '" + panel.title + "' " + (alone ? "noenhanced font ',15'" : "font ',14'") + " offset 0,-0.3\n";
   script += axis_script(panel, true) + axis_script(panel, false) + key_script(panel, alone ? 760 : 580, entries) + "plot ";
   std::string separator;
-  for (int look = 0; look < 5; ++look)
+  for (int look = 0; look < looks; ++look)
     for (size_t i = 0; i < panel.curves.size(); ++i)
       if (static_cast<int>(panel.curves[i].look) == look) {
         script += separator + "$c" + std::to_string(first + i) + " " + style_of(panel.curves[i]) + " notitle";
@@ -191,8 +219,14 @@ bool drop_unseen(Plot& plot) {
     for (Curve& curve : panel.curves) {
       size_t kept = 0;
       for (size_t i = 0; i < curve.x.size(); ++i)
-        if (shows(panel.x, curve.x[i]) && shows(panel.y, curve.y[i])) curve.x[kept] = curve.x[i], curve.y[kept++] = curve.y[i];
+        if (shows(panel.x, curve.x[i]) && shows(panel.y, curve.y[i])) {
+          curve.x[kept] = curve.x[i], curve.y[kept] = curve.y[i];
+          if (!curve.low.empty())  // a bar that a log axis cannot show whole ends at its mark
+            curve.low[kept] = shows(panel.y, curve.low[i]) ? curve.low[i] : curve.y[i], curve.high[kept] = curve.high[i];
+          ++kept;
+        }
       curve.x.resize(kept), curve.y.resize(kept);
+      if (!curve.low.empty()) curve.low.resize(kept), curve.high.resize(kept);
     }
     std::erase_if(panel.curves, [](const Curve& curve) { return curve.x.empty(); });
     const Range range = range_of(panel, true);
@@ -229,12 +263,13 @@ std::string script_of(const Plot& plot) {
 }
 
 std::string csv(const Plot& plot) {
-  std::string text = "panel,curve,kind,x,y\n";
+  std::string text = "panel,curve,kind,x,y,low,high\n";
   for (size_t p = 0; p < plot.panels.size(); ++p)
     for (const Curve& curve : plot.panels[p].curves)
       for (size_t i = 0; i < curve.x.size(); ++i)
         text += std::to_string(p + 1) + "," + plain(curve.name) + "," + kind_of(curve.look) + "," +
-                format_number(curve.x[i], 17) + "," + format_number(curve.y[i], 17) + "\n";
+                format_number(curve.x[i], 17) + "," + format_number(curve.y[i], 17) + "," +
+                (curve.low.empty() ? "," : format_number(curve.low[i], 17) + "," + format_number(curve.high[i], 17)) + "\n";
   return text;
 }
 

@@ -21,7 +21,7 @@ FIGURES = {
     "convergence_floors": (["features=5", "prompt_length=5,10,20", "steps=2000", "linear_steps=500"], ["softmax, K = 5", "linear, K = 5", "end of a run"]),
     "convergence_attention": (["features=5", "prompt_length=10", "steps=200"], ["softmax", "linear", "relu", "infimum, softmax", "infimum, linear"]),
     "convergence_zipf": (["features=4", "losses=0.1,0.01", "steps=2000"], ["= 0.01, run", "rank k"]),
-    "convergence_sampled": (["batch=16,64", "seed=1,2", "steps=20"], ["dominant, population", "rare, sampled", "over seeds", "prompts a step B"]),
+    "convergence_sampled": (["batch=16,64", "seed=1,2", "steps=20"], ["dominant, population", "rare, sampled", "over 2 seeds", "prompts a step B"]),
     "convergence_fixed_set": (["samples=10,40", "steps=50"], ["M = 40", "fixed set", "infimum on the population"]),
     "convergence_mask": (["features=5", "prompt_length=20,30", "steps=100"], ["query masked, infimum", "query attends to itself, end of a run"]),
     "convergence_functions": (["features=4", "steps=2000"], ["labels times 2", "correlation 0.5", "to its twin", "half of the pair", "B"]),
@@ -45,10 +45,11 @@ def points(path):
     """curve -> kind, x, y of each row"""
     with open(path, newline="", encoding="utf-8") as file:
         table = list(csv.reader(file))
-    check(table[0] == ["panel", "curve", "kind", "x", "y"], f"{path} has columns {table[0]}")
+    check(table[0] == ["panel", "curve", "kind", "x", "y", "low", "high"], f"{path} has columns {table[0]}")
     found = {}
-    for panel, curve, kind, x, y in table[1:]:
+    for panel, curve, kind, x, y, low, high in table[1:]:
         check(kind in ("measured", "predicted", "limit"), f"{path}: kind {kind}")
+        check(low == high == "" or float(low) <= float(y) <= float(high), f"{path}: a bar from {low} to {high} at {y}")
         found.setdefault((panel, curve), (kind, []))[1].append((float(x), float(y)))
     return found
 

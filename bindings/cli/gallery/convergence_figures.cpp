@@ -9,7 +9,6 @@
 namespace cli {
 namespace {
 
-constexpr const char* eta_t = "{/:Italic \u03b7 t}";
 
 // f at `count` points from a to b, evenly on a log axis.
 template <class F>
@@ -119,7 +118,8 @@ Plot phases(const Parameters& with) {
     if (at > 0) loss.marks.push_back({at, std::string("phase ") + names[i]});
   }
   return {"One dominant feature (p\u2081 = " + with.text("dominant") +
-              "): four phases of a rare feature, K = " + with.text("features"),
+              "): four phases of a rare feature, K = " + with.text("features") + ", N = " + length_of(with.text("prompt_length")) +
+              ", \u03b7 = " + with.text("step_size"),
           2,
           {std::move(logits), std::move(increments), std::move(attention), std::move(loss)}};
 }
@@ -162,7 +162,7 @@ Plot time_features(const Parameters& with) {
   }
   panel.curves.push_back(
       drawn("K\u00b2", Look::limit, Hue::grey, features.front(), features.back(), [](double K) { return K * K; }));
-  panel.curves.push_back(drawn("K/(4 \u03b5), \u03b5 = " + format_number(finest, 3), Look::limit, hues[(losses.size() - 1) % 6],
+  panel.curves.push_back(drawn("K/(4 \u03b5), \u03b5 = " + format_number(finest, 3), Look::other_limit, hues[(losses.size() - 1) % 6],
                                features.front(), features.back(), [&](double K) { return K / (4 * finest); }));
   return {"Balanced features, N = " + length_of(with.text("prompt_length")) + ": steps to a loss, against K",
           1,
@@ -220,21 +220,23 @@ Plot time_rare(const Parameters& with) {
       const Hue hue = hues[i++ % 6];
       panel.curves.push_back(scaled(done.times(dominant ? "loss_0" : "loss_1", true), 1, eta));
       panel.curves.back().name = std::string(dominant ? "dominant" : "rare") + ", K = " + K, panel.curves.back().hue = hue;
-      if (dominant && i == 1)  // the law of any K, but for a factor ((K - 1) / K)^2
-        panel.curves.push_back(drawn("dominant, law", Look::predicted, hue, from, to,
+      if (dominant)  // of any K the same, but for a factor ((K - 1) / K)^2
+        panel.curves.push_back(drawn("dominant, law, K = " + K, Look::predicted, hue, from, to,
                                      [&](double inverse) { return theory("flow_time_to_loss", task.get(), {1 / inverse}); }));
       if (dominant) continue;
       panel.curves.push_back(drawn("(K - 1)/(4 K \u03b5 p_k), K = " + K, Look::limit, hue, from, to, late));
-      panel.curves.push_back({"K\u00b2/(1 - p\u2081), K = " + K, Look::limit, hue, {from, to}, {blow_up, blow_up}});
+      panel.curves.push_back({"K\u00b2/(1 - p\u2081), K = " + K, Look::other_limit, hue, {from, to}, {blow_up, blow_up}});
     }
   }
   return {
-      "One dominant feature (p\u2081 = " + with.text("dominant") + "): steps of each feature to a loss", 1, {std::move(panel)}};
+      "One dominant feature (p\u2081 = " + with.text("dominant") + ", N = " + length_of(with.text("prompt_length")) +
+          "): steps of each feature to a loss \u03b5",
+      1, {std::move(panel)}};
 }
 
 // Infima against N, and where long runs end.
 Plot floors(const Parameters& with) {
-  Panel panel("", {"prompt length N", true}, {"infimum of the loss", true, 1e-8});
+  Panel panel("", {"prompt length N", true}, {"loss", true, 1e-8});
   const std::vector<double> lengths = numbers_of(with.list("prompt_length"));
   panel.x.tics = lengths;
   size_t i = 0;
@@ -246,7 +248,7 @@ Plot floors(const Parameters& with) {
                                          {"attention", kind},
                                          {"steps", with.text(softmax ? "steps" : "linear_steps")},
                                          {"step_size", with.text(softmax ? "step_size" : "linear_step_size")}});
-      Curve law{kind + ", K = " + K, Look::predicted, hue}, ends{"end of a run", Look::marks, hue};
+      Curve law{kind + ", K = " + K + ", infimum", Look::predicted, hue}, ends{kind + ", K = " + K + ", end of a run", Look::marks, hue};
       for (double N : integers_between(lengths.front(), lengths.back(), 1.03)) {
         const Task task = here.with({{"prompt_length", format_number(N, 9)}}).make_task();
         law.x.push_back(N), law.y.push_back(theory(softmax ? "loss_infimum" : "linear_loss_infimum", task.get(), {}));
@@ -256,25 +258,30 @@ Plot floors(const Parameters& with) {
       panel.curves.push_back(std::move(law)), panel.curves.push_back(std::move(ends));
       if (!softmax) continue;
       const double left = std::strtod(K.c_str(), nullptr) / (4 * here.number("step_size") * here.number("steps"));
-      panel.curves.push_back({"K/(4 \u03b7 t) at its end", Look::limit, hue, {lengths.front(), lengths.back()}, {left, left}});
+      panel.curves.push_back({"K/(4 \u03b7 t) at its end, K = " + K, Look::limit, hue, {lengths.front(), lengths.back()}, {left, left}});
     }
-  return {"Balanced features: floors of softmax and linear attention, against the prompt length", 1, {std::move(panel)}};
+  const auto time = [&](const char* step_size, const char* steps) { return format_number(with.number(step_size) * with.number(steps), 6); };
+  return {"Balanced features: infima, and losses at \u03b7 t = " + time("step_size", "steps") + " (softmax) and " +
+              time("linear_step_size", "linear_steps") + " (linear)",
+          1, {std::move(panel)}};
 }
 
 // Softmax, linear and relu attention on one law, and their infima.
 Plot attention(const Parameters& with) {
-  Panel panel("", {"step", true, 1}, {"loss", true});
+  const double eta = with.number("step_size");
+  Panel panel("", {eta_t, true, eta}, {"loss", true});
   size_t i = 0;
   for (const std::string& kind : with.list("attention")) {
     const Finished done = with.with({{"attention", kind}}).run();
     const Hue hue = hues[i++ % 6];
-    panel.curves.push_back(curve_of(done.table, "loss", kind, kind == "relu" ? Look::dashed : Look::measured, hue));
+    panel.curves.push_back(scaled(curve_of(done.table, "loss", kind, kind == "relu" ? Look::dashed : Look::measured, hue), eta));
     if (kind == "relu") continue;
     const double infimum = theory(kind == "softmax" ? "loss_infimum" : "linear_loss_infimum", done.task.get(), {}),
-                 last = done.table.column("step")->back();
-    panel.curves.push_back({"infimum, " + kind, Look::limit, hue, {1, last}, {infimum, infimum}});
+                 last = eta * done.table.column("step")->back();
+    panel.curves.push_back({"infimum, " + kind, Look::limit, hue, {eta, last}, {infimum, infimum}});
   }
-  return {"Softmax against linear attention, K = " + with.text("features") + ", N = " + with.text("prompt_length"),
+  return {"Softmax against linear attention, K = " + with.text("features") + ", N = " + with.text("prompt_length") + ", \u03b7 = " +
+              with.text("step_size"),
           1,
           {std::move(panel)}};
 }
@@ -302,7 +309,9 @@ Plot zipf(const Parameters& with) {
     }
     panel.curves.push_back(std::move(law)), panel.curves.push_back(std::move(points));
   }
-  return {"Zipf features, K = " + with.text("features") + ": steps to a loss, by rank", 1, {std::move(panel)}};
+  return {"Zipf features, K = " + with.text("features") + ", N = " + length_of(with.text("prompt_length")) + ": steps to a loss, by rank",
+          1,
+          {std::move(panel)}};
 }
 
 constexpr const char* paper =
@@ -352,7 +361,8 @@ constexpr std::array figures{
            "Infimum of the loss against the prompt length, softmax beside linear attention, and where long runs end.", paper,
            "Stated: the loss comes within e^{-poly(K)} of zero. Derived: both infima exactly; softmax attention is "
            "exponentially better in N, linear "
-           "attention ends near K/(2 N). Choices: a run ends after 100000 steps, K/(4 eta t) above its infimum.",
+           "attention ends near K/(2 N). Choices: a softmax run ends after 100000 steps of size 40, at the infimum plus "
+           "about K/(4 eta t): where that is more, it has not converged.",
            floors},
     Figure{
         "convergence_attention", "in_context_convergence",

@@ -98,7 +98,8 @@ Finished Parameters::run() const {
 
 Curve scaled(Curve curve, double x, double y) {
   for (double& v : curve.x) v *= x;
-  for (double& v : curve.y) v *= y;
+  for (std::vector<double>* values : {&curve.y, &curve.low, &curve.high})
+    for (double& v : *values) v *= y;
   return curve;
 }
 

@@ -45,6 +45,7 @@ class Parameters {
   std::vector<std::string> own_;  // keys that are no options
 };
 
+constexpr const char* eta_t = "{/:Italic \u03b7 t}";  // the label of a time axis
 constexpr Hue hues[] = {Hue::blue, Hue::orange, Hue::green, Hue::purple, Hue::brown, Hue::grey};  // of curves in turn
 // A curve in other units.
 Curve scaled(Curve curve, double x, double y = 1);

@@ -11,19 +11,22 @@ namespace {
 // The step c = a b and the excess along gradient flow from each start, beside the logistic closed form and where it ends.
 Plot steps(const Parameters& with) {
   const std::vector<std::string> step_sizes = with.list("step_sizes");
-  const Axis stretches{"stretches of gradient flow", true, 1};
-  Panel learnt("the learnt step", stretches, {"c = a b"}), excess("loss over its least value", stretches, {"excess", true, 1e-12});
+  const Axis time{"time of gradient flow", true};
+  Panel learnt("the learnt step", time, {"c = a b"}), excess("loss over its least value", time, {"excess", true, 1e-12});
   size_t i = 0;
-  double last = 0;
   for (const std::string& start : with.list("starts")) {
-    const Finished done = with.with({{"start", start}, {"step_size", step_sizes[i % step_sizes.size()]}}).run();
+    const std::string& step_size = step_sizes[i % step_sizes.size()];
+    const Finished done = with.with({{"start", start}, {"step_size", step_size}}).run();
     const Hue hue = hues[i++ % 6];
-    last = done.table.column("step")->back();
+    const double unit = std::strtod(step_size.c_str(), nullptr), last = unit * done.table.column("step")->back();
+    const auto of_run = [&](const char* column, const std::string& name, Look look) {
+      return scaled(curve_of(done.table, column, name, look, hue), unit);
+    };
     const double end = theory("mesa_step_size", done.task.get(), {});
-    learnt.curves.push_back(curve_of(done.table, "c", start, Look::measured, hue));
-    learnt.curves.push_back({start + ", theory", Look::limit, hue, {1, last}, {end, end}});
-    excess.curves.push_back(curve_of(done.table, "predicted", start + ", closed form", Look::predicted, hue));
-    excess.curves.push_back(curve_of(done.table, "excess", start + ", run", Look::measured, hue));
+    learnt.curves.push_back(of_run("c", start, Look::measured));
+    learnt.curves.push_back({start + ", theory", Look::limit, hue, {unit, last}, {end, end}});
+    excess.curves.push_back(of_run("predicted", start + ", closed form", Look::predicted));
+    excess.curves.push_back(of_run("excess", start + ", run", Look::measured));
   }
   return {"Rotating sequences, d = " + with.text("dimension") + ", T = " + with.text("prompt_length") +
               ": one step of gradient descent in context",

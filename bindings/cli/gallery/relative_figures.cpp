@@ -10,8 +10,12 @@ namespace cli {
 namespace {
 
 
+struct Estimate {
+  double mean, error;  // the standard error of the mean
+};
+
 // E(yhat - y)^2 over sampled prompts of a task; with `query` other than 1 the query is stretched by it, and its label with it.
-double sampled_risk(const lamina_model* model, const lamina_task* task, int64_t count, int64_t d, double query = 1) {
+Estimate sampled_risk(const lamina_model* model, const lamina_task* task, int64_t count, int64_t d, double query = 1) {
   lamina_task_shape shape;
   check(lamina_task_shape_init(&shape, sizeof shape));
   check(lamina_task_get_shape(task, &shape));
@@ -22,16 +26,24 @@ double sampled_risk(const lamina_model* model, const lamina_task* task, int64_t 
   for (int64_t i = 0; i < count; ++i)
     for (int64_t j = numbers - d; j < numbers; ++j) prompts[i * numbers + j] *= query;
   check(lamina_model_forward(model, prompts.data(), count, shape.length, LAMINA_LOGITS, out.data()));
-  double sum = 0;
-  for (int64_t i = 0; i < count; ++i) sum += std::pow(out[i] - query * targets[2 * i], 2);
-  return sum / static_cast<double>(count);
+  const auto square = [&](int64_t i) { return std::pow(out[i] - query * targets[2 * i], 2); };
+  const auto n = static_cast<double>(count);
+  double mean = 0, variance = 0;
+  for (int64_t i = 0; i < count; ++i) mean += square(i) / n;
+  for (int64_t i = 0; i < count; ++i) variance += std::pow(square(i) - mean, 2) / n;
+  return {mean, std::sqrt(variance / n)};
+}
+
+void add_mark(Curve& marks, double x, Estimate y) {
+  marks.x.push_back(x), marks.y.push_back(y.mean);
+  marks.low.push_back(y.mean - 2 * y.error), marks.high.push_back(y.mean + 2 * y.error);
 }
 
 // Gradient flow: the isotropic course in closed form, and where the matrices of another covariance end.
 Plot flow(const Parameters& with) {
   const double eta = with.number("step_size");
-  Panel isotropic("isotropic covariance", {"time \u03b7 t"}, {"loss over its optimum", true, 1e-12}),
-      matrices("eigenvalues of the covariance: " + with.text("covariance"), {"time \u03b7 t", true},
+  Panel isotropic("covariance I, d = " + with.text("isotropic_dimension"), {eta_t}, {"loss over its optimum", true, 1e-12}),
+      matrices("eigenvalues of the covariance " + with.text("covariance") + ", N = " + with.text("matrix_prompt_length"), {eta_t, true},
                {"u, and eigenvalues of U"});
   size_t i = 0;
   for (const std::string& N : with.list("prompt_length")) {
@@ -69,7 +81,7 @@ Plot flow(const Parameters& with) {
 Plot risk(const Parameters& with) {
   const int64_t count = static_cast<int64_t>(with.number("test_samples")), d = static_cast<int64_t>(with.number("dimension"));
   Panel lengths("prompts of another length", {"test length M", true}, {"E(yhat - y)\u00b2", true}),
-      shifts("shift of the covariance to c I", {"c", true}, {"E(yhat - y)\u00b2", true});
+      shifts("N = M = " + with.list("prompt_length").back() + ", covariance c I", {"c", true}, {"E(yhat - y)\u00b2", true});
   const std::vector<double> tests = numbers_of(with.list("test_length")), factors = numbers_of(with.list("factors"));
   lengths.x.tics = tests, shifts.x.tics = factors;
   size_t i = 0;
@@ -86,7 +98,7 @@ Plot risk(const Parameters& with) {
     }
     for (double M : tests) {
       const Task test = here.with({{"prompt_length", format_number(M, 9)}}).make_task();
-      sampled.x.push_back(M), sampled.y.push_back(sampled_risk(model.get(), test.get(), count, d));
+      add_mark(sampled, M, sampled_risk(model.get(), test.get(), count, d));
     }
     lengths.curves.push_back(std::move(law)), lengths.curves.push_back(std::move(sampled));
     if (N != with.list("prompt_length").back()) continue;
@@ -106,12 +118,14 @@ Plot risk(const Parameters& with) {
         std::string covariance;
         for (int64_t j = 0; j < d; ++j) covariance += (j ? "," : "") + format_number(query ? 1 : c, 9);
         const Task test = here.with({{"covariance", covariance}}).make_task();
-        marks.x.push_back(c), marks.y.push_back(sampled_risk(model.get(), test.get(), count, d, query ? std::sqrt(c) : 1));
+        add_mark(marks, c, sampled_risk(model.get(), test.get(), count, d, query ? std::sqrt(c) : 1));
       }
       shifts.curves.push_back(std::move(shift)), shifts.curves.push_back(std::move(marks));
     }
   }
-  return {"Linear attention: risk of trained models elsewhere", 2, {std::move(lengths), std::move(shifts)}};
+  return {"Linear attention: risk of models trained at \u039b = I, d = " + with.text("dimension") + "; bars: two standard errors of " +
+              with.text("test_samples") + " prompts",
+          2, {std::move(lengths), std::move(shifts)}};
 }
 
 // Two stages: the loss of the collocations and its closed form, then the excess of the sentences and its slope; the directions.
@@ -150,7 +164,10 @@ Plot stages(const Parameters& with) {
     inverse.x = {kq.x.front(), kq.x.back()}, inverse.y = {kq.y.back() * kq.x.back() / kq.x.front(), kq.y.back()};
   directions.x.label = "steps of the second stage";
   directions.curves = {std::move(kq), std::move(inverse)};
-  return {"Next-token prediction in two stages, V = " + with.text("vocabulary"), 2, {std::move(loss), std::move(directions)}};
+  return {"Next-token prediction in two stages, V = " + with.text("vocabulary") + ", " + with.text("samples") + " sentences, \u03b7 = " +
+              with.text("step_size"),
+          2,
+          {std::move(loss), std::move(directions)}};
 }
 
 constexpr std::array figures{
@@ -172,7 +189,7 @@ constexpr std::array figures{
            "arXiv 2306.09927 (Zhang, Frei, Bartlett, JMLR 2024); none of its figures.",
            "Stated: shifts of the query are tolerated, of the covariates not. Remembered, checked against samples: the risk at "
            "another length. Derived: the "
-           "risks under shifts. Choices: isotropic, d = 5; 10000 prompts a mark.",
+           "risks under shifts. Choices: isotropic, d = 5; 10000 prompts a mark, bars of two standard errors.",
            risk},
     Figure{"next_token_stages", "next_token",
            "vocabulary=12 samples=256 steps=400 stage_one_steps=150 step_size=0.5 probes=directions,collocations",

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 
 #include "gallery/figure.hpp"
 #include "picture.hpp"
@@ -14,53 +15,60 @@ Plot sampled(const Parameters& with) {
   const Finished exact = with.with({{"data", "population"}, {"batch", "0"}, {"seed", "1"}}).run();
   const char* const watched[] = {"A_0", "A_1", "B_1_0"};
   const std::vector<std::string> batches = with.list("batch"), seeds = with.list("seed");
-  Panel course("logits, " + batches.front() + " prompts a step", {"update"}, {"entry of Q"}),
-      error("after the last update", {"prompts a step B", true}, {"root mean square error of an entry", true});
+  const double eta = with.number("step_size");
+  Panel course("logits, " + batches.front() + " prompts a step, seed " + seeds.front(), {eta_t}, {"entry of Q"}),
+      error("after the last update", {"prompts a step B", true}, {"root mean square error of A_1, A_k, B_{k,1}", true});
   error.x.tics = numbers_of(batches);
-  Curve errors{"of A_1, A_k, and B_{k,1}, over seeds", Look::marks, Hue::blue}, guide{"B^{-1/2}, through the last", Look::limit, Hue::grey};
+  Curve errors{"over " + std::to_string(seeds.size()) + " seeds; bars: from the best to the worst", Look::marks, Hue::blue},
+      guide{"B^{-1/2}, through the last", Look::limit, Hue::grey};
   for (const std::string& batch : batches) {
-    double squares = 0;
+    double all = 0, best = std::numeric_limits<double>::infinity(), worst = 0;
     for (const std::string& seed : seeds) {
       const Finished done = with.with({{"batch", batch}, {"seed", seed}}).run();
-      for (const char* entry : watched) squares += std::pow(done.last(entry) - exact.last(entry), 2);
+      double squares = 0;
+      for (const char* entry : watched) squares += std::pow(done.last(entry) - exact.last(entry), 2) / 3;
+      all += squares / static_cast<double>(seeds.size()), best = std::min(best, squares), worst = std::max(worst, squares);
       if (&batch != &batches.front() || &seed != &seeds.front()) continue;
       const char* const names[] = {"A_1, dominant", "A_k, rare", "B_{k,1}"};
       for (size_t i = 0; i < 3; ++i) {
-        course.curves.push_back(curve_of(exact.table, watched[i], std::string(names[i]) + ", population", Look::predicted, hues[i]));
-        course.curves.push_back(curve_of(done.table, watched[i], std::string(names[i]) + ", sampled", Look::measured, hues[i]));
+        const std::string name = names[i];
+        course.curves.push_back(scaled(curve_of(exact.table, watched[i], name + ", population", Look::predicted, hues[i]), eta));
+        course.curves.push_back(scaled(curve_of(done.table, watched[i], name + ", sampled", Look::measured, hues[i]), eta));
       }
     }
     errors.x.push_back(std::strtod(batch.c_str(), nullptr));
-    errors.y.push_back(std::sqrt(squares / 3 / static_cast<double>(seeds.size())));
+    errors.y.push_back(std::sqrt(all)), errors.low.push_back(std::sqrt(best)), errors.high.push_back(std::sqrt(worst));
   }
   for (const double B : errors.x) guide.x.push_back(B), guide.y.push_back(errors.y.back() * std::sqrt(errors.x.back() / B));
   error.curves = {std::move(errors), std::move(guide)};
-  return {"Sampled descent, K = " + with.text("features") + ", N = " + with.text("prompt_length") + ", p\u2081 = " + with.text("dominant"),
+  return {"Sampled descent, K = " + with.text("features") + ", N = " + with.text("prompt_length") + ", p\u2081 = " + with.text("dominant") +
+              ", \u03b7 = " + with.text("step_size"),
           2,
           {std::move(course), std::move(error)}};
 }
 
 // Descent on fixed sets: the loss on the set, and on the population.
 Plot fixed_sets(const Parameters& with) {
-  const double K = with.number("features"), p = with.number("dominant");
+  const double K = with.number("features"), p = with.number("dominant"), eta = with.number("step_size");
   std::string all;
   for (int k = 0; k < static_cast<int>(K); ++k) all += (k ? "," : "") + std::to_string(k);
-  Plot plot{"Fixed sets of M prompts, K = " + with.text("features") + ", N = " + with.text("prompt_length") + ": too few leave a feature out",
+  Plot plot{"Fixed sets of M prompts, K = " +
+                with.text("features") + ", N = " + with.text("prompt_length") + ", \u03b7 = " + with.text("step_size") + ": too few leave a feature out",
             2, {}};
   size_t i = 0;
   for (const std::string& M : with.list("samples")) {
     const Finished done = with.with({{"samples", M}, {"watched", all}}).run();
     const Hue hue = hues[i++ % 6];
-    Panel panel("M = " + M, {"update", true, 1, 1e5}, {"loss", true, 1e-6, 1});
-    Curve population = curve_of(done.table, "loss_0", "population", Look::dashed, hue);
+    Panel panel("M = " + M, {eta_t, true, eta}, {"loss", true, 1e-5, 1});
+    Curve population = scaled(curve_of(done.table, "loss_0", "population", Look::dashed, hue), eta);
     for (double& y : population.y) y *= p;
     for (int k = 1; k < static_cast<int>(K); ++k) {
       const auto& of_query = *done.table.column("loss_" + std::to_string(k));
       for (size_t row = 0; row < population.y.size(); ++row) population.y[row] += (1 - p) / (K - 1) * of_query[row];
     }
-    const double floor = theory("loss_infimum", done.task.get(), {}), last = done.table.column("step")->back();
-    panel.curves = {curve_of(done.table, "loss", "fixed set", Look::measured, hue), std::move(population),
-                    {"infimum on the population", Look::limit, Hue::grey, {1, last}, {floor, floor}}};
+    const double floor = theory("loss_infimum", done.task.get(), {}), last = eta * done.table.column("step")->back();
+    panel.curves = {scaled(curve_of(done.table, "loss", "fixed set", Look::measured, hue), eta), std::move(population),
+                    {"infimum on the population", Look::limit, Hue::grey, {eta, last}, {floor, floor}}};
     plot.panels.push_back(std::move(panel));
   }
   return plot;
@@ -68,29 +76,33 @@ Plot fixed_sets(const Parameters& with) {
 
 // With and without the mask: where runs end against N, and the floor that the query's own weight leaves.
 Plot mask(const Parameters& with) {
-  Panel course("N = " + with.list("prompt_length").front(), {"update", true, 1}, {"loss", true, 1e-3, 1}),
-      floors("infimum of the loss", {"prompt length N", true}, {"loss", true, 1e-8});
   const std::vector<std::string> lengths = with.list("prompt_length");
-  floors.x.tics = numbers_of(lengths);
-  const double K = with.number("features");
+  const std::vector<double> numbers = numbers_of(lengths);
+  const double K = with.number("features"), eta = with.number("step_size"), last = eta * with.number("steps");
+  Panel course("N = " + lengths.front(), {eta_t, true, eta}, {"loss", true}),
+      floors("infimum, and losses at \u03b7 t = " + format_number(last, 6), {"prompt length N", true}, {"loss", true, 1e-8});
+  floors.x.tics = numbers;
   for (const bool masked : {true, false}) {
     const Hue hue = hues[masked ? 0 : 1];
     const std::string name = masked ? "query masked" : "query attends to itself";
-    Curve law{name, Look::predicted, hue}, ends{name + ", end of a run", Look::marks, hue}, estimate{"(K/N)\u00b2 / 2", Look::limit, hue};
-    for (const std::string& N : lengths) {
-      const Finished done = with.with({{"prompt_length", N}, {"mask", masked ? "yes" : "no"}}).run();
-      const double n = std::strtod(N.c_str(), nullptr), floor = theory("loss_infimum", done.task.get(), {});
-      law.x.push_back(n), law.y.push_back(floor), ends.x.push_back(n), ends.y.push_back(done.last("loss"));
-      estimate.x.push_back(n), estimate.y.push_back(0.5 * K * K / (n * n));
-      if (N != lengths.front()) continue;
-      const double last = done.table.column("step")->back();
-      course.curves.push_back(curve_of(done.table, "loss", name, Look::measured, hue));
-      course.curves.push_back({name + ", infimum", Look::limit, hue, {1, last}, {floor, floor}});
+    const Parameters here = with.with({{"mask", masked ? "yes" : "no"}});
+    Curve law{name + ", infimum", Look::predicted, hue}, ends{name + ", end of a run", Look::marks, hue},
+        estimate{masked ? "K/(4 \u03b7 t)" : "(K/N)\u00b2 / 2", Look::limit, hue};
+    for (double N = numbers.front(); N <= numbers.back(); N = std::max(N + 1, std::round(1.05 * N))) {
+      law.x.push_back(N), law.y.push_back(theory("loss_infimum", here.with({{"prompt_length", format_number(N, 9)}}).make_task().get(), {}));
+      estimate.x.push_back(N), estimate.y.push_back(masked ? K / (4 * last) : 0.5 * K * K / (N * N));
     }
-    floors.curves.push_back(std::move(law)), floors.curves.push_back(std::move(ends));
-    if (!masked) floors.curves.push_back(std::move(estimate));
+    for (const std::string& N : lengths) {
+      const Finished done = here.with({{"prompt_length", N}}).run();
+      ends.x.push_back(std::strtod(N.c_str(), nullptr)), ends.y.push_back(done.last("loss"));
+      if (N != lengths.front()) continue;
+      const double floor = theory("loss_infimum", done.task.get(), {});
+      course.curves.push_back(scaled(curve_of(done.table, "loss", name, Look::measured, hue), eta));
+      course.curves.push_back({name + ", infimum", Look::limit, hue, {eta, last}, {floor, floor}});
+    }
+    floors.curves.push_back(std::move(law)), floors.curves.push_back(std::move(ends)), floors.curves.push_back(std::move(estimate));
   }
-  return {"Balanced features, K = " + with.text("features") + ": a query that attends to itself", 2,
+  return {"Balanced features, K = " + with.text("features") + ", \u03b7 = " + with.text("step_size") + ": a query that attends to itself", 2,
           {std::move(course), std::move(floors)}};
 }
 
@@ -117,8 +129,8 @@ Curve along(const Finished& done, double eta, const std::string& name, Hue hue, 
 Plot functions(const Parameters& with) {
   const int K = static_cast<int>(with.number("features"));
   const double eta = with.number("step_size"), c = with.number("scale"), rho = with.number("correlation"), others = K - 2;
-  const Axis time{"{/:Italic \u03b7 t}", true, eta};
-  Panel attention("attention of a query to its own feature", time, {"E Attn_k"}), loss("its loss", time, {"loss L_k", true, 1e-5}),
+  const Axis time{eta_t, true, eta};
+  Panel attention("attention of a query to its own feature", time, {"E Attn_k"}), loss("its loss", time, {"loss L_k", true}),
       shared("query v_0 where f(v_0) = f(v_1) always", time, {"E Attn"}), logits("its logits", time, {"entry of Q"});
   for (Panel* panel : {&attention, &shared}) panel->y.minimum = 0, panel->y.maximum = 1.03;
   struct Class {
@@ -169,7 +181,7 @@ Plot functions(const Parameters& with) {
   loss.curves.push_back(
       along(twins, eta, "", hues[i], [&](double t) { return 0.5 * (1 - both(t)) * (1 - both(t)) * (1 + 1 / others); }));
   loss.curves.push_back(run_of("loss_0", "twins", Look::measured, hues[i]));
-  return {"Classes of functions, K = " + with.text("features") + ", N = \u221e", 2,
+  return {"Classes of functions, K = " + with.text("features") + ", N = \u221e, \u03b7 = " + with.text("step_size"), 2,
           {std::move(attention), std::move(loss), std::move(shared), std::move(logits)}};
 }
 
@@ -177,11 +189,11 @@ constexpr const char* paper = "arXiv 2310.05249 (Huang, Cheng, Liang, ICML 2024)
 
 constexpr std::array figures{
     Figure{"convergence_sampled", "in_context_convergence",
-           "features=6 dimension=8 prompt_length=60 dominant=0.5 data=fresh batch=64,256,1024,4096 seed=1,2,3,4 step_size=4 "
+           "features=6 dimension=8 prompt_length=60 dominant=0.5 data=fresh batch=64,256,1024,4096 seed=1,2,3,4,5,6,7,8 step_size=4 "
            "steps=200 probes=weights",
            "Sampled descent beside the population's, and its error against the batch.", paper,
            "Derived: the population's course; errors fall as B^{-1/2}. Choices: K = 6, d = 8, N = 60, p_1 = 1/2, 200 steps of size 4, "
-           "four seeds.",
+           "eight seeds.",
            sampled},
     Figure{"convergence_fixed_set", "in_context_convergence",
            "features=6 dimension=8 prompt_length=60 dominant=0.5 data=fixed samples=30,100,300,3000 step_size=4 steps=20000 "
@@ -193,7 +205,7 @@ constexpr std::array figures{
            "features=10 prompt_length=50,70,100,140,200,300 step_size=20 steps=20000 record_per_decade=20 probes=none",
            "The query masked or not: losses, and infima against the prompt length.", paper,
            "The mask is remembered, not confirmed. Derived: the infimum of both; without the mask near (K/N)^2 / 2, a power of N. "
-           "Choices: K = 10, 20000 steps of size 20.",
+           "Choices: K = 10, 20000 steps of size 20; a masked run ends K/(4 eta t) above its infimum.",
            mask},
     Figure{"convergence_functions", "in_context_convergence",
            "features=6 prompt_length=inf scale=2 correlation=0.5 step_size=0.1 steps=30000 record_per_decade=60",
