@@ -57,7 +57,7 @@ Curve floor_of(const Table& table, const Description& run, const lamina_task* ta
   const double floor = theory("estimate_excess", task, {run.number("noise"), estimate});
   char name[64];
   std::snprintf(name, sizeof name, "floor of the sample, KL = %.2g", floor);
-  return {name, Look::limit, Hue::grey, {0, table.column("step")->back()}, {floor, floor}};
+  return {name, Look::other_limit, Hue::grey, {0, table.column("step")->back()}, {floor, floor}};
 }
 
 void draw(const std::string& path, const Table& table, const Description& run, const lamina_task* task) {
