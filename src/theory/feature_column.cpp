@@ -16,10 +16,18 @@ constexpr double log_right = 3.8066624897703196;                         // ln 4
 constexpr int64_t piece_nodes = 1000;  // in a piece, s grows by e^{200}: s^3 w^3 stays within the range of double
 
 // Rows of memory_: sums over groups at each node, then factors. From phi to to_zero1 they are linear in e^{-s w}, from squares to
-// Y1 in its square, unless D is given.
-enum Row : int { phi, R, R1, D1, D2, to_zero, to_zero1, squares, Y1, T, missing, log_phi, power, F0, F1, F2, F3, rows };
-// What the slopes and the attention of a feature are sums of, each times its own factor: columns of node_.
-enum Part : int { constant, by_w, by_zero, by_zero_w, attention_1, attention_w, attention_w2, of_square, parts };
+// Y1 in its square, unless D is given. rest_: without the leader; apart: T with (D u)_n - (D u)_leader for (D u)_n, and its absolute terms.
+enum Row : int {
+  phi, R, R1, D1, D2, to_zero, to_zero1, squares, Y1, T, missing, log_phi, power, F0, F1, F2, F3,
+  rest_R, rest_R1, rest_squares, apart, apart_size, rows
+};
+// What the slopes and the attention of a feature are sums of, each times its own factor: columns of node_. among_: what the other
+// features' slopes sum to 0 in; query_: the part that has the query's feature, or its key, in every term.
+enum Part : int {
+  among_1, among_w, query_1, query_w, by_zero, by_zero_w, attention_1, attention_w, attention_w2, among_square, query_square, parts
+};
+
+constexpr double unknown = 1e-15;  // a sum of which no more than this part of its terms is left has no digit
 
 // sum of term(j), j = 0..n-1, in four interleaved chains.
 template <class Term>
@@ -40,8 +48,9 @@ void ColumnIntegral::evaluate(const FeatureColumn& column, std::span<const doubl
   out.loss = 0;
   out.descent.assign(static_cast<size_t>(groups), 0.0);
   out.attention.assign(static_cast<size_t>(groups), 0.0);
-  weight_.resize(static_cast<size_t>(groups)), relative_.resize(static_cast<size_t>(groups));
+  for (auto* values : {&weight_, &log_weight_, &relative_}) values->resize(static_cast<size_t>(groups));
   bool finite = true;
+  among_.assign(static_cast<size_t>(groups), 0.0), size_.assign(static_cast<size_t>(groups), 0.0);
   for (int64_t n = 0; n < groups; ++n) relative_[n] = logits[n] - largest, finite = finite && std::isfinite(relative_[n]);
   if (!finite) {
     out.loss = std::numeric_limits<double>::quiet_NaN();
@@ -50,13 +59,15 @@ void ColumnIntegral::evaluate(const FeatureColumn& column, std::span<const doubl
   }
   if (column.length < 0) {
     table_->exp(groups, relative_.data(), weight_.data());
-    return limit(column, out);
+    limit(column, out);
+    return close(column, out);
   }
+  std::ranges::copy(logits, relative_.begin());  // to the largest of each run: small differences of large logits are not rounded
   const double log_length = kernels::log(static_cast<double>(column.length)), first = left - log_length;
   const double dead = 7 - first;  // from the first node of a piece on, e^{-s w} = 0
   const double least = *std::ranges::min_element(relative_);
-  if (-least < log_right - first) {
-    sorted_.assign({0.0, least});  // one run
+  if (largest - least < log_right - first) {
+    sorted_.assign({largest, least});  // one run
   } else {
     sorted_ = relative_;
     std::ranges::sort(sorted_, std::greater<>());
@@ -67,14 +78,33 @@ void ColumnIntegral::evaluate(const FeatureColumn& column, std::span<const doubl
     const double top = sorted_[from], width = log_right - (sorted_[to - 1] - top) - begin + (to < count ? log_length : 0.0);
     const auto nodes = static_cast<int64_t>(width / step) + 2;
     for (int64_t node = 0; node < nodes; node += piece_nodes) {
-      const double shift = step * static_cast<double>(node) - top;
-      for (int64_t n = 0; n < groups; ++n) weight_[n] = std::min(relative_[n] + shift, dead);
-      table_->exp(groups, weight_.data(), weight_.data());
+      const double shift = step * static_cast<double>(node);
+      for (int64_t n = 0; n < groups; ++n) log_weight_[n] = std::min(relative_[n] - top + shift, dead);
+      table_->exp(groups, log_weight_.data(), weight_.data());
       make_nodes(column.length, node == 0, std::min(nodes - node, piece_nodes));
       make_moments(column);
       integrate(column, with_attention, out);
     }
   }
+  close(column, out);
+}
+
+// The slopes are the part among the other features, if it has digits, plus the part with the query; the largest follows from all.
+void ColumnIntegral::close(const FeatureColumn& column, ColumnValue& out) {
+  const int64_t groups = column.groups();
+  bool digits = false;
+  for (int64_t n = 1; n < groups; ++n) digits = digits || std::abs(among_[n]) > unknown * size_[n];
+  int64_t largest = 1;
+  const auto all = [&](int64_t n) { return column.multiplicity[n] * out.descent[n]; };
+  for (int64_t n = 1; n < groups; ++n) {
+    if (digits) out.descent[n] += among_[n];
+    if (std::abs(all(n)) > std::abs(all(largest))) largest = n;
+  }
+  if (groups < 2) return;
+  double rest = out.descent[0];
+  for (int64_t n = 1; n < groups; ++n)
+    if (n != largest) rest += all(n);
+  out.descent[largest] = -rest / column.multiplicity[largest];
 }
 
 // N = infinity: a_n = p_n w_n / sum, and the query's own weight vanishes.
@@ -90,22 +120,26 @@ void ColumnIntegral::limit(const FeatureColumn& column, ColumnValue& out) {
     a[n] /= total;
     if (n > 0) R += column.multiplicity[n] * a[n], S2 += column.multiplicity[n] * a[n] * a[n];
   }
-  if (column.own.empty()) {
-    out.loss = 0.5 * (S2 + R * R);
-    out.descent[0] = a[0] * (S2 + R * R);
-    for (int64_t n = 1; n < groups; ++n) out.descent[n] = a[n] * (S2 - a[n] * (R + a[0]) - R * a[0]);
-    return;
-  }
-  double T = 0;
+  const bool linear = column.own.empty();
+  std::vector<double>& y = out.descent;  // D a, less its value at D = 1 if that is not given
+  double T = linear ? S2 + R * R : 0;
+  int64_t leader = 0;
   for (int64_t n = 1; n < groups; ++n) {
-    double y = 0;
-    for (int64_t m = 1; m < groups; ++m) y += column.multiplicity[m] * column.between[n * groups + m] * a[m];
-    out.descent[n] = y;
-    T += column.multiplicity[n] * a[n] * y;
+    if (column.multiplicity[n] * a[n] > column.multiplicity[leader] * a[leader] || leader == 0) leader = n;
+    y[n] = linear ? a[n] : 0;
+    for (int64_t m = 1; m < groups && !linear; ++m) y[n] += column.multiplicity[m] * column.between[n * groups + m] * a[m];
+    if (!linear) T += column.multiplicity[n] * a[n] * y[n];
   }
+  const double first = y[leader];
+  double spread = 0;
+  for (int64_t n = 1; n < groups; ++n) spread += column.multiplicity[n] * a[n] * (y[n] - first);
   out.loss = 0.5 * T;
+  for (int64_t n = 1; n < groups; ++n) {
+    among_[n] = a[n] * (spread - (y[n] - first) * R);
+    size_[n] = a[n] * ((linear ? S2 : T) + std::abs(y[n]) * R);
+    out.descent[n] = -a[n] * a[0] * (linear ? R + a[n] : y[n]);
+  }
   out.descent[0] = a[0] * T;
-  for (int64_t n = 1; n < groups; ++n) out.descent[n] = a[n] * (T - out.descent[n] * (R + a[0]));
 }
 
 // s and h s^3 / 2 dx/dt; in the first piece of a run x = t - e^{-t}, in the others t less what the unit took.
@@ -167,6 +201,12 @@ void ColumnIntegral::make_moments(const FeatureColumn& column) {
 
   // Sums over features other than the query (phi: over all): R = sum u, R1 = sum u w, D1 = sum D_nn u w, D2 = sum D_nn u w^2, and with
   // the vector D_0 towards the value 0 of an unmasked query: sum D_0 u, sum D_0 u w; S2 = sum u^2, Y1 = sum u^2 w.
+  find_leaders(column);
+  if (linear)  // the leader's terms are added to sums without them
+    for (int64_t j = 0; j < J && groups > 1; ++j) {
+      double& z = z_[leader_[j] * J + j];
+      leading_[j] = z, z = square_[leader_[j] * J + j] = 0;
+    }
   const auto factor = [&](int row, int64_t n) -> double& { return factor_[static_cast<size_t>(row * groups + n)]; };
   factor_.assign(static_cast<size_t>(T * groups), 0.0);
   for (int64_t n = 0; n < groups; ++n) {
@@ -178,7 +218,18 @@ void ColumnIntegral::make_moments(const FeatureColumn& column) {
     factor(to_zero, n) = zero * mu, factor(to_zero1, n) = zero * mu * w;
     factor(squares, n) = mu * scale, factor(Y1, n) = mu * scale * w;
   }
-  table_->gemm(column.masked ? to_zero : squares, J, groups, factor_.data(), groups, 1, z_.data(), J, at, J, false);
+  const int64_t of_z = column.masked ? to_zero : squares;
+  table_->gemm(of_z, J, groups, factor_.data(), groups, 1, z_.data(), J, at, J, false);
+  if (linear) {
+    table_->gemm(2, J, groups, &factor(squares, 0), groups, 1, square_.data(), J, at + squares * J, J, false);
+    std::copy_n(at + R * J, 2 * J, at + rest_R * J);
+    std::copy_n(at + squares * J, J, at + rest_squares * J);
+    for (int64_t j = 0; j < J && groups > 1; ++j) {
+      const double z = leading_[j];
+      for (int64_t row = 0; row < of_z; ++row) at[row * J + j] += factor(static_cast<int>(row), leader_[j]) * z;
+      for (const int row : {squares, Y1}) at[row * J + j] += factor(row, leader_[j]) * z * z;
+    }
+  }
 
   // log phi, from 1 - phi while that is small.
   double *whole = at + phi * J, *logarithm = at + log_phi * J, *rest = at + power * J;
@@ -203,36 +254,72 @@ void ColumnIntegral::make_moments(const FeatureColumn& column) {
 
   // T = u.D u and Y1 = sum u w (D u).
   if (!linear) return add_pairs(column);
-  table_->gemm(2, J, groups, &factor(squares, 0), groups, 1, square_.data(), J, at + squares * J, J, false);
   const double *r = at + R * J, *r1 = at + R1 * J, *s2 = at + squares * J;
   for (int64_t j = 0; j < J; ++j) at[T * J + j] = s2[j] + r[j] * r[j], at[Y1 * J + j] += r[j] * r1[j];  // D = 1 + [m = n]
 }
 
-// D u into du_, T and Y1; and sum_j f_2 e^{-s w_n} (D (u w))_n, by the matrix sum_j f_2 e^{-s (w_m + w_n)}, of which one half is the
-// other's mirror: three halves of a product of groups^2 nodes in all.
+// Which other group has the largest m u at each node: lines ln(m p w) - s w, of which the upper hull is walked, from the steepest on. Of
+// weights within 5 % of each other the one with the largest m p w stands for all: until e^{-45} none of them leads it by more than 10.
+void ColumnIntegral::find_leaders(const FeatureColumn& column) {
+  const int64_t groups = column.groups();
+  leader_.assign(static_cast<size_t>(nodes_), 0), leading_.assign(static_cast<size_t>(nodes_), 0.0);
+  if (groups < 2) return;
+  height_.resize(static_cast<size_t>(groups));
+  for (int64_t n = 0; n < groups; ++n) height_[n] = column.multiplicity[n] * column.probability[n];
+  table_->log(groups, height_.data(), height_.data());
+  constexpr double slots_by_log = 20;
+  const double high = kernels::log(750 / s_[0]), low = -5 - kernels::log(s_[nodes_ - 1]);  // above s w = 750 at all nodes, below e^{-5}
+  const auto slots = static_cast<int64_t>(slots_by_log * (high - low)) + 1;
+  slot_.assign(static_cast<size_t>(slots), 0), hull_.clear();
+  for (int64_t n = 1; n < groups; ++n) {
+    if (weight_[n] == 0) continue;
+    height_[n] += log_weight_[n];
+    const auto place = static_cast<int64_t>(std::clamp(slots_by_log * (high - log_weight_[n]), 0.0, static_cast<double>(slots - 1)));
+    if (int32_t& held = slot_[place]; held == 0 || height_[n] > height_[held]) held = static_cast<int32_t>(n);
+  }
+  const auto crossing = [&](int64_t m, int64_t n) { return (height_[m] - height_[n]) / (weight_[m] - weight_[n]); };
+  for (const int64_t n : slot_) {
+    if (n == 0) continue;
+    while (hull_.size() > 1 && crossing(hull_.back(), n) <= crossing(hull_[hull_.size() - 2], hull_.back())) hull_.pop_back();
+    hull_.push_back(n);
+  }
+  if (hull_.empty()) hull_.push_back(1);
+  size_t at = 0;
+  for (int64_t j = 0; j < nodes_; ++j) {
+    while (at + 1 < hull_.size() && crossing(hull_[at], hull_[at + 1]) < s_[j]) ++at;
+    leader_[j] = hull_[at];
+  }
+}
+
+// D u less the leader's into du_, T and Y1; and the part of the slopes among the others that is of second order in u, by the matrix
+// sum_j f_2 e^{-s (w_m + w_n)}, of which one half is the other's mirror: three halves of a product of groups^2 nodes in all.
 void ColumnIntegral::add_pairs(const FeatureColumn& column) {
   const int64_t groups = column.groups(), J = nodes_, block = 40, few = 8;
   gram_.resize(static_cast<size_t>(groups * groups));
   du_.resize(static_cast<size_t>(groups * J)), across_.resize(du_.size()), scaled_.resize(across_.size());
-  crossed_.assign(static_cast<size_t>(groups), 0.0), pull_.resize(crossed_.size());
+  crossed_.assign(static_cast<size_t>(groups), 0.0), crossed_size_.assign(static_cast<size_t>(groups), 0.0);
   const double* const mu = &factor_[R * groups];
   for (int64_t n = 0; n < groups; ++n) {
     const double* z = &z_[n * J];
     double* u = &scaled_[n * J];
     for (int64_t j = 0; j < J; ++j) u[j] = mu[n] * z[j];
-    pull_[n] = mu[n] * weight_[n];
   }
   table_->gemm(groups, J, groups, column.between.data(), groups, 1, scaled_.data(), J, du_.data(), J, false);
   double* const at = memory_.data();
   const double* f2 = at + F2 * J;
-  double *t = at + T * J, *y1 = at + Y1 * J;
-  for (int64_t n = 0; n < groups; ++n) {
+  double *t = at + T * J, *y1 = at + Y1 * J, *away = at + apart * J, *far = at + apart_size * J;
+  double* const first_du = leading_.data();
+  for (int64_t j = 0; j < J; ++j) first_du[j] = du_[leader_[j] * J + j];
+  for (int64_t n = 1; n < groups; ++n) {
     const double w = weight_[n];
-    const double *z = &z_[n * J], *du = &du_[n * J];
-    double* scaled = &scaled_[n * J];
-    for (int64_t j = 0; j < J; ++j) scaled[j] *= du[j];
-    for (int64_t j = 0; j < J; ++j) t[j] += scaled[j], y1[j] += w * scaled[j];
-    for (int64_t j = 0; j < J; ++j) scaled[j] = f2[j] * z[j];
+    const double* z = &z_[n * J];
+    double *scaled = &scaled_[n * J], *du = &du_[n * J];
+    for (int64_t j = 0; j < J; ++j) {
+      const double u = scaled[j], whole = u * du[j], difference = du[j] - first_du[j];
+      du[j] = std::abs(difference) > unknown * (std::abs(du[j]) + std::abs(first_du[j])) ? difference : 0.0;
+      t[j] += whole, y1[j] += w * whole, away[j] += u * du[j], far[j] += u * std::abs(du[j]);
+      scaled[j] = f2[j] * z[j];
+    }
   }
   for (int64_t first = 0; first < groups; first += few)
     for (int64_t j = 0; j < J; ++j)
@@ -241,14 +328,15 @@ void ColumnIntegral::add_pairs(const FeatureColumn& column) {
     const int64_t last = std::min(n + block, groups);
     table_->gemm(last - n, last, J, &scaled_[n * J], J, 1, across_.data(), groups, &gram_[n * groups], groups, false);
   }
-  const double* const pull = pull_.data();
-  double* const crossed = crossed_.data();
+  double *const crossed = crossed_.data(), *const size = crossed_size_.data();
   for (int64_t n = 1; n < groups; ++n) {
-    const double* D = &column.between[static_cast<size_t>(n * groups)];
+    const double *D = &column.between[static_cast<size_t>(n * groups)], *own = column.own.data(), *w = weight_.data();
     double* G = &gram_[n * groups];
-    for (int64_t m = 0; m < n; ++m) G[m] *= D[m];
-    for (int64_t m = 0; m < n; ++m) crossed[m] += G[m] * pull[n];
-    crossed[n] += sum(n, [&](int64_t m) { return G[m] * pull[m]; }) + D[n] * G[n] * pull[n];
+    G[0] = 0;
+    for (int64_t m = 1; m < n; ++m) G[m] *= (own[m] - D[m]) * w[m] - (own[n] - D[m]) * w[n];
+    for (int64_t m = 1; m < n; ++m) crossed[m] -= G[m] * mu[n], size[m] += std::abs(G[m]) * mu[n];
+    crossed[n] += sum(n, [&](int64_t m) { return G[m] * mu[m]; });
+    size[n] += sum(n, [&](int64_t m) { return std::abs(G[m]) * mu[m]; });
   }
 }
 
@@ -281,36 +369,58 @@ void ColumnIntegral::integrate(const FeatureColumn& column, bool with_attention,
   }
 
   // 2. the slopes at the other logits, and attention: sums over nodes, of all features at once
+  const double *rest = row(rest_R), *rest1 = row(rest_R1), *rest2 = row(rest_squares), *away = row(apart), *far = row(apart_size), *first_du = leading_.data();
   node_.resize(static_cast<size_t>(parts * J)), sums_.resize(static_cast<size_t>(parts * groups));
+  if (!linear) pull_.resize(static_cast<size_t>(2 * J));
   for (int64_t j = 0; j < J; ++j) {
     double* const part = &node_[j * parts];
     const double v = uk[j] + r[j];
     if (linear) {
-      part[constant] = f3[j] * (s2[j] - uk[j] * r[j]) + f2[j] * (r1[j] - own * uk[j]);
-      part[by_w] = -f2[j] * (r[j] + 2 * uk[j]) - own * f1[j];
-      part[of_square] = -f3[j] * v - own * f2[j];
+      part[among_1] = f3[j] * s2[j] + f2[j] * r1[j], part[among_w] = f2[j] * r[j], part[among_square] = f3[j] * r[j];
+      part[query_1] = uk[j] * (own * f2[j] + f3[j] * r[j]), part[query_w] = 2 * f2[j] * uk[j] + own * f1[j];
+      part[query_square] = f3[j] * uk[j] + own * f2[j];
     } else {
-      part[constant] = f3[j] * t[j] + f2[j] * (d1[j] + own * 2 * o[j]) + own * own * nothing * f1[j];
-      part[by_w] = -f2[j] * v - own * f1[j];
-      part[by_zero] = -own * (f2[j] * v + own * f1[j]), part[by_zero_w] = own * f1[j];
+      double *by_difference = &pull_[j], *by_du = &pull_[J + j];
+      *by_difference = f3[j] * r[j], *by_du = f3[j] * uk[j] + own * f2[j];
+      part[among_1] = f3[j] * away[j], part[among_w] = f3[j] * far[j];
+      part[query_1] = *by_du * first_du[j] - own * (2 * f2[j] * o[j] + own * nothing * f1[j]), part[query_w] = f2[j] * uk[j] + own * f1[j];
+      part[by_zero] = own * (f2[j] * v + own * f1[j]), part[by_zero_w] = -own * f1[j];
     }
     part[attention_1] = f3[j] * v * v + f2[j] * (uk[j] * wk + r1[j] + own * 2 * v) + own * own * f1[j];
     part[attention_w] = 2 * (f2[j] * v + own * f1[j]), part[attention_w2] = f1[j];
   }
-  table_->gemm(groups, with_attention ? of_square : attention_1, J, z_.data(), J, 1, node_.data(), parts, sums_.data(), parts, false);
-  if (linear) table_->gemm(groups, 1, J, square_.data(), J, 1, &node_[of_square], parts, &sums_[of_square], parts, false);
+  const int64_t of_z = with_attention ? among_square : linear ? by_zero : attention_1;
+  table_->gemm(groups, of_z, J, z_.data(), J, 1, node_.data(), parts, sums_.data(), parts, false);
+  if (linear)
+    table_->gemm(groups, 2, J, square_.data(), J, 1, &node_[among_square], parts, &sums_[among_square], parts, false);
   for (int64_t n = 0; n < groups; ++n) {
     const double *part = &sums_[n * parts], w = weight_[n], scale = column.probability[n] * w;
     if (with_attention) out.attention[n] += scale * (part[attention_1] + w * (part[attention_w] + w * part[attention_w2]));
     if (n == 0) continue;
     if (linear) {
-      out.descent[n] += scale * (part[constant] + w * part[by_w] + scale * part[of_square]);
+      const double less = w * part[among_w] + scale * part[among_square];
+      among_[n] += scale * (part[among_1] - less), size_[n] += scale * (part[among_1] + less);
+      out.descent[n] -= scale * (part[query_1] + w * part[query_w] + scale * part[query_square]);
       continue;
     }
     const double *z = &z_[n * J], *du = &du_[n * J], zero = column.masked ? 0.0 : column.to_nothing[n];
-    const double pairs = sum(J, [&](int64_t j) { return z[j] * du[j] * (f2[j] * (w - own) - f3[j] * (uk[j] + r[j])); });
-    const double alone = part[constant] + w * column.own[n] * part[by_w] + zero * (part[by_zero] + w * part[by_zero_w]);
-    out.descent[n] += scale * (alone + (pairs - crossed_[n]));
+    const double *by_difference = &pull_[0], *by_du = &pull_[J];
+    const double among = sum(J, [&](int64_t j) { return z[j] * du[j] * by_difference[j]; });
+    const double among_size = sum(J, [&](int64_t j) { return z[j] * std::abs(du[j]) * by_difference[j]; });
+    const double query = sum(J, [&](int64_t j) { return z[j] * du[j] * by_du[j]; });
+    among_[n] += scale * ((part[among_1] - among) + crossed_[n]);
+    size_[n] += scale * (part[among_w] + among_size + crossed_size_[n]);
+    const double alone = part[query_1] + w * column.own[n] * part[query_w] + zero * (part[by_zero] + w * part[by_zero_w]);
+    out.descent[n] -= scale * (query + alone);
+  }
+  if (!linear || groups < 2) return;
+  for (int64_t j = 0; j < J; ++j) {  // the leaders' terms, which z_ lacks
+    const int64_t n = leader_[j];
+    const double *part = &node_[j * parts], z = leading_[j], w = weight_[n], u = column.probability[n] * w * z;
+    if (with_attention) out.attention[n] += u * (part[attention_1] + w * (part[attention_w] + w * part[attention_w2]));
+    out.descent[n] -= u * (part[query_1] + w * part[query_w] + u * part[query_square]);
+    const double more = f3[j] * rest2[j] + f2[j] * rest1[j], less = (f3[j] * u + f2[j] * w) * rest[j];
+    among_[n] += u * (more - less), size_[n] += u * (more + less);
   }
 }
 

@@ -9,8 +9,16 @@
 // where the expectation is a derivative of the multinomial generating function, with u_n = p_n w_n e^{-s w_n}, phi = sum p_n
 // e^{-s w_n}, f_r = N (N-1) .. (N-r+1) phi^{N-r}:
 //   E[c_l c_m c_n w_l w_m w_n e^{-s Z}] = f_3 u_l u_m u_n + f_2 (u_l w_l u_n [l=m] + u_m w_m u_l [m=n] + u_n w_n u_m [n=l]) + f_1 u_n w_n^2 [l=m=n].
-// Two consequences. Nothing of L cancels, however small it is. And the column sum of the slopes, which is 0, is 0 node by node of
-// the quadrature: the invariant of descent does not wait for the integral to be exact.
+// Nothing of L cancels, however small it is; slopes may, being sums of both signs, and come as two parts. With the query's feature, or
+// the query itself (an unmasked one is a key of weight b and label 0, D_b its row of D, o = sum D_b,n a_n, v = D_bb), in every term:
+//   -E a_n ( a_k (D a)_n + b (D a)_n + D_b,n b (a_k + R + b) - 2 b o - b^2 v ),   R = sum over the others a_m;
+// f linear: -E a_n ( a_k (b + R + a_n) + b a_n ), of one sign. Their sum is minus the slope at the query. Among the others, summing to 0:
+//   sum_m E a_n a_m ((D a)_m - (D a)_n),
+//   in the integral u_n u_m ( f_3 ((D u)_m - (D u)_n) + f_2 ((D_mm - D_mn) w_m - (D_nn - D_mn) w_n) ).
+// That a_n alone pulls nothing is what cancels in sum over m at a node where u_n leads all others: hence (D u)_n less the leader's, or f
+// linear, where (D u)_n = R + u_n, the leader's own sums over the others alone. A pull is as small as the smaller u. Where what is
+// left is below 1e-15 of the terms in every entry, it is 0. Then the largest entry is set to minus the sum of the rest: the column sum
+// of the slopes is 0 within the rounding of their largest, and exactly alike others give exactly -descent[0] / multiplicity.
 //
 // Quadrature: s = e^x / (N M), x = t - e^{-t}, trapezoidal rule in t with step h = 0.2 from t = -2.4 on. For one prompt the integrand is
 // e^{3x} e^{-Z s} (Z / (N M))^3 / 2 dx times the product of a's, positive. With m the least and M the largest weight that occurs in it,
@@ -64,14 +72,16 @@ class ColumnIntegral {
   void limit(const FeatureColumn& column, ColumnValue& out);
   void make_nodes(int64_t length, bool first, int64_t count);
   void make_moments(const FeatureColumn& column);
+  void find_leaders(const FeatureColumn& column);
   void add_pairs(const FeatureColumn& column);
   void integrate(const FeatureColumn& column, bool with_attention, ColumnValue& out);
+  void close(const FeatureColumn& column, ColumnValue& out);
 
   const kernels::Table<double>* table_;
   int64_t grid_length_ = 0, nodes_ = 0;
   bool grid_first_ = false;
-  std::vector<double> relative_, sorted_;  // logits minus the largest [groups]; descending, or the largest and the least
-  std::vector<double> weight_;             // w [groups], in the unit of the piece
+  std::vector<double> relative_, sorted_;  // logits [groups], of N = infinity less the largest; descending, or the outer two
+  std::vector<double> weight_, log_weight_;  // w [groups], in the unit of the piece
   std::vector<double> s_, volume_;         // nodes and h s^3 / 2 dx/dt, for grid_length_ and grid_first_
   std::vector<double> z_, square_;         // [groups, nodes]: e^{-s w}; its square, where no D is given
   std::vector<double> ends_;               // [nodes, terms]: moments of the s w that are at most 1/2 until there
@@ -80,9 +90,14 @@ class ColumnIntegral {
   std::vector<double> query_;              // u of the query [nodes]
   std::vector<double> node_, sums_;        // [nodes, parts], [groups, parts]: factors of e^{-s w}, and their sums over nodes
   std::vector<double> gram_;               // sum_j f_2 e^{-s (w_m + w_n)}, times D [groups, groups]
-  std::vector<double> du_;                 // D u [groups, nodes]
+  std::vector<double> du_;                 // D u less the leader's [groups, nodes]
   std::vector<double> scaled_, across_;    // u, then f_2 e^{-s w} [groups, nodes]; e^{-s w} [nodes, groups]
-  std::vector<double> pull_, crossed_;     // factors of e^{-s w} in u w; sum_j f_2 e^{-s w_n} (D (u w))_n [groups]
+  std::vector<double> pull_;               // [2, nodes]: factors of e^{-s w} (D u less the leader's)
+  std::vector<double> crossed_, crossed_size_;  // of the slopes among the others, f_2's sum, by p w; its absolute terms [groups]
+  std::vector<int64_t> leader_, hull_;     // the other group with the largest m u [nodes]; those that ever have it
+  std::vector<int32_t> slot_;              // a group in each twentieth of ln w, or 0
+  std::vector<double> leading_, height_;   // the leader's e^{-s w}, or D u if D is given [nodes]; ln(m p w) [groups]
+  std::vector<double> among_, size_;       // slopes of the others among themselves, and of what size their terms are [groups]
 };
 
 }  // namespace lamina
