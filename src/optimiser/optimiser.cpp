@@ -40,7 +40,12 @@ double lane_sum(std::span<const double> g, Function f) {
 
 enum class Norm { l2, l1, sign };
 
-double norm_of(std::span<const double> g, Norm norm) {
+double norm_of(std::span<const double> g, Norm norm, std::span<const double> entries) {
+  if (!entries.empty()) {
+    std::vector<double> counted(g.begin(), g.end());
+    for (size_t i = 0; i < counted.size(); ++i) counted[i] *= norm == Norm::l2 ? std::sqrt(entries[i]) : entries[i];
+    return norm_of(counted, norm, {});
+  }
   const auto root = [&](double sum) { return norm == Norm::l2 ? std::sqrt(sum) : sum; };
   const double sum = norm == Norm::l2 ? lane_sum(g, [](double a) { return a * a; }) : lane_sum(g, [](double a) { return std::abs(a); });
   if (sum > 1e-250 && sum < 1e250) return root(sum);
@@ -56,9 +61,10 @@ double norm_of(std::span<const double> g, Norm norm) {
 
 class NormalisedDescent final : public Optimiser {
  public:
-  NormalisedDescent(double step_size, Norm norm) : step_size_(step_size), norm_(norm) {}
+  NormalisedDescent(double step_size, Norm norm, std::vector<double> entries)
+      : step_size_(step_size), norm_(norm), entries_(std::move(entries)) {}
   bool step(std::span<double> x, std::span<const double> gradient) override {
-    const double norm = norm_of(gradient, norm_);
+    const double norm = norm_of(gradient, norm_, entries_);
     if (!(norm >= vanished)) return false;
     if (norm_ == Norm::sign) {
       for (size_t i = 0; i < x.size(); ++i) x[i] -= rate_ * step_size_ * ((gradient[i] > 0) - (gradient[i] < 0));
@@ -72,6 +78,7 @@ class NormalisedDescent final : public Optimiser {
  private:
   double step_size_;
   Norm norm_;
+  std::vector<double> entries_;
 };
 
 class Momentum final : public Optimiser {
@@ -153,16 +160,17 @@ double scheduled_rate(const Settings& settings, int64_t step, int64_t steps) {
   return nearer == step ? 1 - sine * sine : sine * sine;
 }
 
-double l2_norm(std::span<const double> g) { return norm_of(g, Norm::l2); }
+double l2_norm(std::span<const double> g, std::span<const double> entries) { return norm_of(g, Norm::l2, entries); }
 
 std::span<const OptionRow> optimiser_options() { return rows; }
 
-std::unique_ptr<Optimiser> make_optimiser(const Settings& settings, size_t parameters, Slope slope) {
+std::unique_ptr<Optimiser> make_optimiser(const Settings& settings, size_t parameters, Slope slope, std::vector<double> entries) {
   const double step_size = settings.number("step_size");
   const std::string& name = settings.text("optimiser");
   if (name == "ngd") {
     const std::string& norm = settings.text("normalisation");
-    return std::make_unique<NormalisedDescent>(step_size, norm == "l2" ? Norm::l2 : norm == "l1" ? Norm::l1 : Norm::sign);
+    const Norm kind = norm == "l2" ? Norm::l2 : norm == "l1" ? Norm::l1 : Norm::sign;
+    return std::make_unique<NormalisedDescent>(step_size, kind, std::move(entries));
   }
   if (name == "momentum") return std::make_unique<Momentum>(step_size, settings.number("momentum"), parameters);
   if (name == "flow") return make_flow(settings, parameters, std::move(slope));

@@ -32,13 +32,14 @@ class Optimiser {
 // step_size_schedule=cosine (Loshchilov and Hutter, arXiv 1608.03983, without restarts).
 double scheduled_rate(const Settings& settings, int64_t step, int64_t steps);
 
-// The l2 norm, in one order of summation whatever the machine; squares neither underflow nor overflow.
-double l2_norm(std::span<const double> g);
+// The l2 norm, in one order of summation whatever the machine; squares neither underflow nor overflow. entries: how often each counts;
+// empty: once.
+double l2_norm(std::span<const double> g, std::span<const double> entries = {});
 
 std::span<const OptionRow> optimiser_options();
 // The gradient at another x than the present one; what it throws ends the update and leaves x and the optimiser as they were.
 using Slope = std::function<void(std::span<const double> x, std::span<double> gradient)>;
-// Only flow reads the slope.
-std::unique_ptr<Optimiser> make_optimiser(const Settings& settings, size_t parameters, Slope slope = {});
+// Only flow reads the slope, and only normalised descent how often each parameter counts in norms (entries; empty: once).
+std::unique_ptr<Optimiser> make_optimiser(const Settings& settings, size_t parameters, Slope slope = {}, std::vector<double> entries = {});
 
 }  // namespace lamina

@@ -186,7 +186,7 @@ class Population final : public Objective {
 std::unique_ptr<Objective> make_objective(std::shared_ptr<const Task> task, const Model& model, const Settings& settings,
                                           const Team& team, const Objective* twin) {
   if (settings.is("data", "population")) {
-    if (const FeatureLaw* law = task->features()) return make_feature_population(*law, model, settings, team);
+    if (const FeatureLaw* law = task->features()) return make_feature_population(*law, model, team);
     if (const RegressionLaw* law = task->regression()) return make_regression_population(*law, model);
     if (const RotationLaw* law = task->rotation()) return make_rotation_population(*law, model);
     if (!task->recall()) fail(LAMINA_E_UNSUPPORTED, "data is population, but task " + std::string(task->name()) + " has no exact law built in; use data=fresh");

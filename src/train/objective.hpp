@@ -20,8 +20,8 @@ class Objective {
   virtual void write(Model&) const {}
   // Loss and gradient by the variables for update number `step`, a function of the step and the variables alone.
   virtual Loss loss_and_gradient(const Model& model, int64_t step, double* gradient, bool with_excess) = 0;
-  // The l2 norm of the gradient by all parameters, from that by the variables.
-  virtual double norm(std::span<const double> gradient) { return l2_norm(gradient); }
+  // How many parameters each variable stands for; empty: one each. Norms of the gradient count every parameter.
+  virtual std::vector<double> entries() const { return {}; }
   // Factor of the step size for that update.
   virtual double rate(int64_t) const { return 1; }
   // Metrics over what the objective reads at `step`.
@@ -34,7 +34,7 @@ class Objective {
 std::unique_ptr<Objective> make_objective(std::shared_ptr<const Task> task, const Model& model, const Settings& settings,
                                           const Team& team, const Objective* twin = nullptr);
 // The exact population of a task on features (feature_objective.cpp).
-std::unique_ptr<Objective> make_feature_population(const FeatureLaw& law, const Model& model, const Settings& settings, const Team& team);
+std::unique_ptr<Objective> make_feature_population(const FeatureLaw& law, const Model& model, const Team& team);
 // Training in two stages (staged_objective.cpp), of models with tensors of a stage; the second descends the samples.
 bool is_staged(const Model& model);
 std::unique_ptr<Objective> make_staged(const Task& task, const Model& model, const Settings& settings, const Team& team,

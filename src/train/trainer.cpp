@@ -137,7 +137,8 @@ Trainer::Trainer(std::shared_ptr<const Task> task, const Model* model, const Opt
   infimum_ = loss_infimum(*task_, *model_, settings_);
   const size_t variables = objective_->variables(*model_).size();
   allocate("gradient", 8.0 * static_cast<double>(variables), [&] { gradient_.resize(variables); });
-  optimiser_ = make_optimiser(settings_, variables, [this](std::span<const double> x, std::span<double> g) { slope(x, g); });
+  const Slope slope_at = [this](std::span<const double> x, std::span<double> g) { slope(x, g); };
+  optimiser_ = make_optimiser(settings_, variables, slope_at, objective_->entries());
   evaluation_ = std::make_unique<Evaluation>(task_, settings_, team_);
   crossings_ = std::make_unique<Crossings>(settings_.text("crossings"), *model_, *task_, [this](const ProbeRow& probe) { return suits(probe); });
   if (!std::isfinite(infimum_) && (stop_rules_.watch_excess() || crossings_->watch_excess())) refuse_excess(settings_);
@@ -276,7 +277,7 @@ lamina_status Trainer::run(int64_t steps, bool settled) {
     }
     if (stop_.exchange(false, std::memory_order_relaxed)) status = LAMINA_STOPPED;
     if (status != LAMINA_OK) return status;
-    if (stop_rules_.reached(loss.loss, loss.excess - infimum_, stop_rules_.watch_gradient() ? objective_->norm(gradient_) : 0)) {
+    if (stop_rules_.reached(loss.loss, loss.excess - infimum_, stop_rules_.watch_gradient() ? l2_norm(gradient_, objective_->entries()) : 0)) {
       record();
       return LAMINA_TARGET_REACHED;
     }

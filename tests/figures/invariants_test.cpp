@@ -146,5 +146,36 @@ TEST(Traps, NormalisedDescentAtTinyGradients) {
   EXPECT_NEAR(near.model().parameters()[1], -3 - move / 9, 1e-12);
 }
 
+// At a finite length the loss stays at its floor while the gradient falls below any part of it that double could lose: the course of
+// normalised descent is still that of the largest entries alone, until the gradient vanishes. Balanced: B = -A / (K - 1), or -A by signs.
+TEST(Traps, NormalisedDescentNearTheFloor) {
+  for (const char* norm : {"l2", "l1", "sign"})
+    for (const char* features : {"2", "10"})
+      for (const char* length : {"5", "20", "50"})
+        for (const char* mask : {"yes", "no"}) {
+          const std::string law = std::string("features=") + features + " prompt_length=" + length + " mask=" + mask;
+          const std::string line = law + " normalisation=" + norm;
+          const Experiment run(line + " optimiser=ngd step_size=1 steps=200 record_every=20 probes=weights,invariants", convergence);
+          EXPECT_TRUE(run.status == LAMINA_OK || run.status == LAMINA_GRADIENT_VANISHED) << line;
+          const double others = norm[0] == 's' ? 1 : features[0] == '2' ? 1 : 9, last = run.last("A_0");
+          EXPECT_GT(last, 10) << line;
+          for (int64_t r = 0; r < run.table->rows(); ++r) {
+            const double A = run.table->at(r, run.column("A_0")), B = run.table->at(r, run.column("B_0_1"));
+            EXPECT_NEAR(B, -A / others, 1e-12 * last) << line << ", row " << r;
+            if (norm[0] != 's') {
+              EXPECT_LT(run.table->at(r, run.column("column_sum")), 1e-11) << line << ", row " << r;
+            }
+          }
+        }
+  // Other laws end about the floor's finite differences of B, step by step to and fro, their sums still 0.
+  for (const char* law : {"dominant=0.5", "feature_law=zipf", "dominant=0.4 mask=no",
+                          "second_moments=4,1,0,1,0,1,4,0,1,0,0,0,4,1,1,1,1,1,4,0,0,0,1,0,4"})
+    for (const char* norm : {"l2", "l1"}) {
+      const std::string line = std::string("features=5 prompt_length=20 ") + law + " normalisation=" + norm;
+      const Experiment run(line + " optimiser=ngd step_size=1 steps=200 record_every=20 probes=weights,invariants", convergence);
+      for (int64_t r = 0; r < run.table->rows(); ++r) EXPECT_LT(run.table->at(r, run.column("column_sum")), 1e-11) << line << ", row " << r;
+    }
+}
+
 }  // namespace
 }  // namespace lamina::tests
