@@ -77,6 +77,8 @@ class ColumnIntegral {
   void integrate(const FeatureColumn& column, bool with_attention, ColumnValue& out);
   void close(const FeatureColumn& column, ColumnValue& out);
 
+  static constexpr double unknown = 1e-15;  // a sum of which no more than this part of its terms is left has no digit
+
   const kernels::Table<double>* table_;
   int64_t grid_length_ = 0, nodes_ = 0;
   bool grid_first_ = false;
