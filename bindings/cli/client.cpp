@@ -80,7 +80,11 @@ std::vector<Setting> parse_settings(const std::vector<std::string>& arguments) {
     const size_t equals = argument.find('=');
     if (equals == argument.npos || equals == 0)
       throw Failure(usage, "\"" + argument + "\" is not a setting, must be key=value");
-    settings.push_back({argument.substr(0, equals), argument.substr(equals + 1)});
+    const std::string key = argument.substr(0, equals);
+    for (const Setting& before : settings)
+      if (before.key == key)
+        throw Failure(usage, key + " is given twice, as " + before.value + " and " + argument.substr(equals + 1) + ", must be given once");
+    settings.push_back({key, argument.substr(equals + 1)});
   }
   return settings;
 }

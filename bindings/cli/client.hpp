@@ -60,7 +60,7 @@ std::string suggestion(const std::string& word, const std::vector<Entry>& entrie
 struct Setting {
   std::string key, value;
 };
-// Splits each "key=value".
+// Splits each "key=value"; fails with exit code 2 where a key comes twice.
 std::vector<Setting> parse_settings(const std::vector<std::string>& arguments);
 // Options of `task` as set on the command line.
 Options make_options(const std::string& task, const std::vector<Setting>& settings);

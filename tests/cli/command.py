@@ -1,6 +1,7 @@
 """What the scripts share: running the command line in an empty folder, and checks that say what they saw."""
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -17,8 +18,13 @@ LONG = ["in_context_recall", "prompt_length=64", "samples=512", "evaluation_samp
         "record_every=200", "probes=lambda", "threads=1"]
 
 
-def lamina(*arguments, code=0, environment=None, **options):
-    """Runs `lamina arguments...`, checks the exit code (None: any), returns the finished process with text in stdout and stderr."""
+def lamina(*arguments, code=0, environment=None, as_written=False, **options):
+    """Runs `lamina arguments...`, checks the exit code (None: any), returns the finished process with text in stdout and stderr.
+
+    A setting replaces an earlier one of the same key, which the program itself refuses; not if as_written."""
+    if not as_written:
+        keys = [a.split("=")[0] if re.match(r"\w+=", a) else None for a in arguments]
+        arguments = [a for i, a in enumerate(arguments) if keys[i] is None or keys[i] not in keys[i + 1:]]
     done = subprocess.run([LAMINA, *arguments], capture_output=True, text=True, timeout=250,
                           env={**os.environ, **(environment or {})}, **options)
     check(code is None or done.returncode == code, f"lamina {' '.join(arguments)}: exit code {done.returncode}, expected {code}\n"

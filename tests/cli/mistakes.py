@@ -4,8 +4,8 @@ import os
 from command import SMALL, check, lamina
 
 
-def mistake(code, *arguments, says):
-    done = lamina(*arguments, code=code)
+def mistake(code, *arguments, says, **options):
+    done = lamina(*arguments, code=code, **options)
     check(done.stdout == "", f"lamina {arguments} printed on stdout: {done.stdout!r}")
     check(done.stderr.startswith("lamina: ") and done.stderr.count("\n") == 1, f"not one line: {done.stderr!r}")
     for text in says:
@@ -18,6 +18,10 @@ mistake(2, "runn", says=["runn"])
 mistake(2, "run", says=["NAME"])
 mistake(2, "run", "in_context_recal", says=["in_context_recal\"", "text_recall", "did you mean in_context_recall?"])
 mistake(2, "run", *SMALL, "nois=0.2", says=["\"nois\" is not an option", "did you mean noise?"])
+mistake(2, "run", *SMALL, "noise=0.1", "noise=0.2", says=["noise is given twice, as 0.1 and 0.2"], as_written=True)
+mistake(2, "sweep", *SMALL, "seed=1,2", "seed=3,4", says=["seed is given twice"], as_written=True)
+mistake(2, "theory", "bayes_risk", "noise=0.1", "noise=0.1", says=["noise is given twice"], as_written=True)
+mistake(2, "figure", "recall_slope", "noise=0.1", "noise=0.2", says=["noise is given twice"], as_written=True)
 mistake(2, "run", *SMALL, "zzzzzzzzzzzz=1", says=["zzzzzzzzzzzz", "must be one of", "noise"])
 mistake(2, "run", *SMALL, "noise", says=["\"noise\"", "key=value"])
 mistake(2, "run", *SMALL, "noise=2", says=["noise is \"2\"", "in [0, "])
