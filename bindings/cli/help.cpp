@@ -96,15 +96,28 @@ void print_options(const std::vector<Entry>& options) {
   }
 }
 
-// The trajectory's columns for one probe ("" for those that every run has), from a minimal trainer to which it applies; empty
-// if none is found.
+// The trajectory's columns for one probe ("" for those that every run has), from a minimal trainer of the task to which it applies, of
+// the default options if it can be; empty if none is found.
 std::vector<Table::Column> columns_of(const std::string& probe, const std::string& task_name) {
-  const char* const variants[][2] = {{"variant", "full"}, {"variant", "w_free"}, {"train_value_scale", "yes"}, {"variant", "reduced"}, {"variant", "catformer"}};
-  for (const auto& variant : variants) {
+  const std::vector<Entry> known = catalogue(task_name);
+  const std::vector<Setting> variants{{"", ""},
+                                      {"variant", "full"},
+                                      {"variant", "original"},
+                                      {"variant", "w_free"},
+                                      {"train_value_scale", "yes"},
+                                      {"variant", "reduced"},
+                                      {"variant", "catformer"},
+                                      {"optimiser", "flow"}};
+  constexpr const char *samples[] = {"samples", "1"}, *evaluation[] = {"evaluation_samples", "1"}, *probes[] = {"probes", "none"},
+                       *threads[] = {"threads", "1"};
+  for (const Setting& variant : variants) {
+    if (!variant.key.empty() && !find(known, variant.key)) continue;
     try {
-      const Options options = make_options(
-          task_name,
-          {{"samples", "1"}, {"evaluation_samples", "1"}, {"probes", "none"}, {"threads", "1"}, {variant[0], variant[1]}});
+      std::vector<Setting> settings;
+      for (const char* const* small : {samples, evaluation, probes, threads})
+        if (find(known, small[0])) settings.push_back({small[0], small[1]});
+      if (!variant.key.empty()) settings.push_back(variant);
+      const Options options = make_options(task_name, settings);
       const Task task = make<Task>(lamina_task_create, task_name.c_str(), options.get());
       const Trainer trainer =
           make<Trainer>(lamina_trainer_create, task.get(), static_cast<const lamina_model*>(nullptr), options.get());
@@ -123,7 +136,8 @@ std::vector<Table::Column> columns_of(const std::string& probe, const std::strin
 
 void print_columns(std::vector<Table::Column> columns, size_t indent) {
   // A numbered family such as lambda_0, lambda_1, ... is shown by its first and last member.
-  if (columns.size() > 2 && columns[0].name.back() == '0' && columns[1].name.back() == '1') {
+  const auto stem = [&](size_t c) { return columns[c].name.substr(0, columns[c].name.size() - 1); };
+  if (columns.size() > 2 && columns[0].name.back() == '0' && columns[1].name.back() == '1' && stem(0) == stem(1)) {
     columns[0].name += " .. " + columns.back().name;
     columns.resize(1);
   }
@@ -135,17 +149,32 @@ void print_columns(std::vector<Table::Column> columns, size_t indent) {
   }
 }
 
-std::vector<Table::Column> columns_for_any_task(const Entry& probe) {
-  for (const std::string& task : split(probe.owner, '|')) {
-    const auto columns = columns_of(probe.key, task);
+std::vector<Table::Column> columns_of_first(const std::string& probe, const std::vector<std::string>& tasks) {
+  for (const std::string& task : tasks) {
+    const auto columns = columns_of(probe, task);
     if (!columns.empty()) return columns;
   }
   return {};
 }
 
-void describe_probe(const Entry& probe, size_t indent) {
+// The task, then those with the same probes: the columns of one that needs a file are theirs.
+std::vector<std::string> alike(const std::string& task) {
+  const std::vector<Entry> probes = catalogue("probes");
+  const auto has = [](const Entry& probe, const std::string& name) {
+    const std::vector<std::string> owners = split(probe.owner, '|');
+    return std::find(owners.begin(), owners.end(), name) != owners.end();
+  };
+  std::vector<std::string> names{task};
+  for (const Entry& other : catalogue("tasks")) {
+    const auto same = [&](const Entry& probe) { return has(probe, task) == has(probe, other.key); };
+    if (other.key != task && std::all_of(probes.begin(), probes.end(), same)) names.push_back(other.key);
+  }
+  return names;
+}
+
+void describe_probe(const Entry& probe, const std::vector<std::string>& tasks, size_t indent) {
   print(std::string(indent, ' ') + probe.key + ": " + wrapped(probe.summary, indent + 2, indent + probe.key.size() + 2));
-  print_columns(columns_for_any_task(probe), indent + 4);
+  print_columns(columns_of_first(probe.key, tasks), indent + 4);
 }
 
 void describe_task(const Entry& task) {
@@ -153,17 +182,12 @@ void describe_task(const Entry& task) {
   print("\nSource, and what is reconstruction\n" + paragraph(task.description, 2));
   print_options(catalogue(task.key));
   print("\nColumns of every trajectory\n");
-  const std::vector<Entry> tasks = catalogue("tasks");
-  for (const Entry& other : tasks) {
-    const auto columns = columns_of("", other.key);
-    if (columns.empty()) continue;
-    print_columns(columns, 2);
-    break;
-  }
+  const std::vector<std::string> tasks = alike(task.key);
+  print_columns(columns_of_first("", tasks), 2);
   print("\nProbes, each adding columns where it applies (option probes)\n");
   for (const Entry& probe : catalogue("probes")) {
     const std::vector<std::string> owners = split(probe.owner, '|');
-    if (std::find(owners.begin(), owners.end(), task.key) != owners.end()) describe_probe(probe, 2);
+    if (std::find(owners.begin(), owners.end(), task.key) != owners.end()) describe_probe(probe, tasks, 2);
   }
   print("\nExample: lamina run " + task.key + (task.key == "text_recall" ? " file=README.md" : "") +
         " steps=100 --csv run.csv --svg run.svg\n");
@@ -237,7 +261,7 @@ Exit describe_name(const std::string& name) {
     if (scope == std::string("tasks"))
       describe_task(*entry);
     else if (scope == std::string("probes"))
-      describe_probe(*entry, 0);
+      describe_probe(*entry, split(entry->owner, '|'), 0);
     else
       describe_form(*entry);
     return success;

@@ -1,5 +1,8 @@
 """Do list, describe, theory, --help and --version cover the whole catalogue and say what they should?"""
+import json
+import pathlib
 import re
+import string
 
 from command import check, lamina
 
@@ -29,6 +32,22 @@ for text in ["s1 | s2 | s3", "2505.15009", "econstructed", "Options of the task"
              "mass_answer", "unseen_excess", "lambda_0 .. lambda_4", "value_scale", "w_previous", "updates made", "soft loss"]:
     check(text in described, f"describe in_context_recall does not contain {text!r}")
 check("file = " in lamina("describe", "text_recall").stdout, "describe text_recall has no option file")
+
+# What describe says of the columns of a task is what its own trajectories say.
+pathlib.Path("text.txt").write_text((string.ascii_letters + string.digits) * 50)
+for task in TASKS:
+    described = re.sub(r"\s+", " ", lamina("describe", task).stdout.split("Columns of every trajectory")[1])
+    options = re.findall(r"^  (\w+) = ", lamina("describe", task).stdout, re.MULTILINE)
+    small = [s for s in ("samples=8", "evaluation_samples=8") if s.split("=")[0] in options] + ["file=text.txt"] * (task == "text_recall")
+    for extra in (["probes=default"], ["probes=all"]):
+        columns = json.loads(lamina("run", task, *small, "steps=0", *extra, "--json").stdout)["columns"]
+        for name, definition in columns.items():
+            family = re.sub(r"\d+$", "0 ..", name)
+            check(f" {name} {definition} " in described or f" {family} " in described,
+                  f"describe {task} does not say of {name}: {definition!r}, but\n{described}")
+for wrong in ("cross-entropy", "Bayes risk", "soft loss", "sqrt|Q|"):
+    for task in ("in_context_convergence", "linear_regression", "mesa_optimisation"):
+        check(wrong not in lamina("describe", task).stdout, f"describe {task} says {wrong}")
 
 check(abs(float(lamina("theory", "bayes_risk", "noise=0.2").stdout.split(" = ")[1]) - 0.500402424) < 1e-9, "bayes_risk of 0.2")
 forms = names[names.index("bayes_risk"):names.index("recall_slope")]
