@@ -6,6 +6,7 @@
 #include <limits>
 #include <map>
 #include <optional>
+#include <string_view>
 
 #include "ensemble/statistics.hpp"
 #include "kernels/scalar_math.hpp"
@@ -253,6 +254,28 @@ Table times_of(const Ensemble& ensemble, const std::string& column, std::span<co
   return table;
 }
 
+namespace {
+
+// Members without those that repeat another's option values, the seed's apart, and its table bit for bit: of a task in which nothing is
+// random the runs of all seeds are one, not independent points.
+std::vector<int64_t> distinct(const Ensemble& ensemble, const std::vector<int64_t>& members) {
+  const auto bytes = [&](int64_t i) {
+    const std::vector<double>& values = ensemble.member(i).trajectory->values();
+    return std::string_view(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(double));
+  };
+  std::vector<int64_t> kept;
+  std::map<std::pair<std::vector<size_t>, std::string_view>, int64_t> seen;
+  for (int64_t i : members) {
+    std::vector<size_t> places;
+    for (size_t a = 0; a < ensemble.axes().size(); ++a)
+      if (ensemble.axes()[a].key != "seed") places.push_back(ensemble.place(i, a));
+    if (!ensemble.member(i).trajectory || seen.emplace(std::pair(std::move(places), bytes(i)), i).second) kept.push_back(i);
+  }
+  return kept;
+}
+
+}  // namespace
+
 Table exponents_of(const Ensemble& ensemble, const Statistic& what, const std::string& along, std::span<const double> asked,
                    double confidence) {
   require_column(ensemble, what.column);
@@ -281,11 +304,12 @@ Table exponents_of(const Ensemble& ensemble, const Statistic& what, const std::s
                                             {"upper", "upper " + interval},
                                             {"intercept", "log time where the logarithm of the other is 0"},
                                             {"r_squared", "fraction of the variance of log time that the line explains"},
-                                            {"points", "times that the line is fitted to"},
+                                            {"points", "times that the line is fitted to; seeds that change nothing are one"},
                                             {"missing", "runs that never reached the level, or at step 0: left out"}})
     columns.push_back(std::move(column));
   auto table = std::make_shared<Trajectory>(std::move(columns));
-  for (const std::vector<int64_t>& members : members_by(ensemble, axes)) {
+  for (const std::vector<int64_t>& all : members_by(ensemble, axes)) {
+    const std::vector<int64_t> members = distinct(ensemble, all);
     std::vector<double> x, y;
     double missing = 0;
     const auto collect = [&](double level) {

@@ -241,5 +241,20 @@ TEST(Exponents, AreFittedForEachGroupOverSeeds) {
   }
 }
 
+// Where nothing is random a seed is no independent point: the line and its interval are those of one seed.
+TEST(Exponents, SeedsThatChangeNothingCountOnce) {
+  const std::string line = "data=population prompt_length=200 steps=400 threads=2 probes=none";
+  const auto one = ensemble_of("in_context_convergence", line, {{"features", "4,6,9"}}),
+             seeds = ensemble_of("in_context_convergence", line, {{"seed", "0..3"}, {"features", "4,6,9"}});
+  ASSERT_EQ(one->run(), LAMINA_OK);
+  ASSERT_EQ(seeds->run(), LAMINA_OK);
+  const Table alone = exponents_of(*one, {"loss", ""}, "features", std::vector<double>{0.2, 1e-9}, 0.9),
+              many = exponents_of(*seeds, {"loss", "seed"}, "features", std::vector<double>{0.2, 1e-9}, 0.9);
+  EXPECT_EQ(at(*many, 0, "points"), 3);
+  EXPECT_EQ(at(*many, 1, "missing"), 3);
+  for (const char* column : {"exponent", "error", "lower", "upper", "intercept", "r_squared", "points", "missing"})
+    EXPECT_EQ(at(*many, 0, column), at(*alone, 0, column)) << column;
+}
+
 }  // namespace
 }  // namespace lamina::tests
