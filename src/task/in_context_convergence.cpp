@@ -139,6 +139,8 @@ class InContextConvergence final : public Task {
   void make_probabilities() {
     const int64_t K = law_.features;
     const std::string& form = settings_.text("feature_law");
+    for (const auto& [key, law] : {std::pair("dominant", "dominant"), std::pair("zipf_exponent", "zipf")})
+      if (settings_.given(key) && form != law) fail_option(key, settings_.as_text(key), std::string("left out unless feature_law=") + law);
     const std::vector<double>& given = settings_.array("feature_weights");
     if (form != "given" && !given.empty())
       fail_option("feature_weights", "an array of " + std::to_string(given.size()), "empty unless feature_law=given");
@@ -189,6 +191,7 @@ class InContextConvergence final : public Task {
     for (double k : settings_.array("watched")) {
       if (!(k >= 0 && k < static_cast<double>(law_.features) && std::floor(k) == k))
         fail_option("watched", number_text(k), "features in [0, " + std::to_string(law_.features - 1) + "]");
+      if (std::ranges::count(law_.watched, static_cast<int64_t>(k))) fail_option("watched", number_text(k) + " twice", "different features");
       law_.watched.push_back(static_cast<int64_t>(k));
     }
     if (!law_.watched.empty()) return;

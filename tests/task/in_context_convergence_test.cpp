@@ -95,5 +95,21 @@ TEST(FeatureSampler, LabelsAreIndependentOfTheTokens) {
   EXPECT_LT(std::fabs(sums[0] / sizes[0] - sums[1] / sizes[1]), 4.5 * std::sqrt(2 / sizes[0] + 2 / sizes[1]));
 }
 
+// An option that does not apply is a mistake, not a wish that nobody reads.
+TEST(FeatureLaw, OptionsThatDoNotApplyAreRefused) {
+  const auto refusal = [](const Set& set) { return error_of([&] { make_task("in_context_convergence", set); }); };
+  expect_error(refusal({{"feature_law", "zipf"}, {"dominant", 0.01}}), LAMINA_E_OPTION, {"dominant is 0.01", "feature_law=dominant"});
+  expect_error(refusal({{"feature_law", "balanced"}, {"dominant", 0.5}}), LAMINA_E_OPTION, {"dominant is 0.5", "feature_law=dominant"});
+  expect_error(refusal({{"features", 3.0}, {"feature_law", "given"}, {"feature_weights", std::vector<double>{1, 2, 3}}, {"dominant", 0.5}}),
+               LAMINA_E_OPTION, {"dominant is 0.5", "feature_law=dominant"});
+  expect_error(refusal({{"zipf_exponent", 2.0}}), LAMINA_E_OPTION, {"zipf_exponent is 2", "feature_law=zipf"});
+  expect_error(refusal({{"dominant", 0.5}, {"zipf_exponent", 1.0}}), LAMINA_E_OPTION, {"zipf_exponent is 1", "feature_law=zipf"});
+  expect_error(refusal({{"watched", std::vector<double>{0, 2, 0}}}), LAMINA_E_OPTION, {"watched is 0 twice", "different"});
+  EXPECT_EQ(refusal({{"dominant", 0.4}}), "");
+  EXPECT_EQ(refusal({{"feature_law", "dominant"}, {"dominant", 0.4}}), "");
+  EXPECT_EQ(refusal({{"feature_law", "zipf"}, {"zipf_exponent", 2.0}}), "");
+  EXPECT_EQ(refusal({{"watched", std::vector<double>{2, 0}}}), "");
+}
+
 }  // namespace
 }  // namespace lamina
