@@ -193,6 +193,8 @@ constexpr std::array rows{
                 const FeatureLaw& law = law_of(task);
                 const double p = first_of_alike(law);
                 const double K = static_cast<double>(law.features), eps = positive("eps", in[0]);
+                const double floor = infimum_of(law, kernels::Map::softmax, 0);
+                if (!(eps > floor)) fail_argument("eps", eps, "above " + number_text(floor) + ", the infimum of the query's loss");
                 out[0] = eps < flow_loss(K, p) ? flow_time_to_loss(K, p, eps) : 0;
               }},
     TheoryRow{"flow_attention", "Attention of query 0 to its own feature at eta t.", "eta t -> a", feature_task, 1, 1,

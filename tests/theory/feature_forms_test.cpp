@@ -262,6 +262,7 @@ TEST(FeatureForms, RefuseLawsThatTheyAreNotAbout) {
   }
   expect_refusal("early_rare_logits", *rare, {-1}, 2, {"eta t is -1", "[0, 800)"});
   expect_refusal("early_rare_logits", *rare, {800}, 2, {"eta t is 800", "[0, 800)"});
+  expect_refusal("flow_time_to_loss", *rare, {1e-40}, 1, {"eps is 1e-40", "above ", "infimum"});
   expect_refusal("late_time", *rare, {0}, 1, {"eps is 0", "infimum"});
   expect_refusal("late_time", *rare, {1e-9}, 1, {"eps is 1e-09", "infimum"});
   expect_refusal("late_time", *rare, {0.9}, 1, {"eps is 0.9", "infimum"});
