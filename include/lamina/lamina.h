@@ -34,7 +34,7 @@ enum {
   LAMINA_STOPPED = 1,            /* the run was stopped by lamina_trainer_stop or by a callback */
   LAMINA_DIVERGED = 2,           /* the loss or the gradient is no longer finite */
   LAMINA_GRADIENT_VANISHED = 3,  /* normalised descent met a gradient of norm below 1e-30 */
-  LAMINA_TARGET_REACHED = 4,     /* loss_target, excess_target or gradient_target holds; once for each, then the run goes on */
+  LAMINA_TARGET_REACHED = 4,     /* a target holds, or the run stops at its last crossing; once for each, then the run goes on */
   LAMINA_TIME_LIMIT = 5,         /* the run has trained for time_limit seconds; continued, it has as many again */
   LAMINA_E_ARGUMENT = -1,        /* an argument is NULL or outside its range */
   LAMINA_E_OPTION = -2,          /* an option's key is unknown or its value outside its range */

@@ -18,7 +18,7 @@ constexpr double long_turn = 2e-3, shortest_round = 0.02;  // seconds
 
 // Options that the prompts of a run and the model's reading of them cannot depend on: those of the descent and of the record.
 bool leaves_prompts_alone(const std::string& key) {
-  for (const char* known : {"steps", "record_every", "record_per_decade", "probes", "crossings", "loss_target", "excess_target",
+  for (const char* known : {"steps", "record_every", "record_per_decade", "probes", "crossings", "stop_at_crossings", "loss_target", "excess_target",
                             "gradient_target", "time_limit"})
     if (key == known) return true;
   return std::ranges::any_of(optimiser_options(), [&](const OptionRow& row) { return key == row.key; });

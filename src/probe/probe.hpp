@@ -26,6 +26,8 @@ class ProbeState {
   std::function<const FeaturePopulation&()> population;
   // The same of rotating sequences.
   std::function<const RotationPopulation&()> rotation;
+  // Loss and excess on the exact law, whatever data the run descends; of tasks on features, of regression and of rotating sequences.
+  std::function<Loss()> exact;
 };
 
 struct ProbeRow {

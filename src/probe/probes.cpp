@@ -101,6 +101,18 @@ void unseen_split(const ProbeState& state, std::vector<double>& row) {
   row.insert(row.end(), {m.loss.loss, m.loss.excess, m.accuracy, m.attention_accuracy, m.feed_forward_noise});
 }
 
+// ---- the exact law ----
+
+std::vector<Column> population_columns(const Model& model, const Task&) {
+  return {{"population_loss", "the loss on the exact law, whatever data the run descends"},
+          {"population_excess", "of population_loss: " + model.excess_column().definition}};
+}
+
+void population(const ProbeState& state, std::vector<double>& row) {
+  const Loss loss = state.exact();
+  row.insert(row.end(), {loss.loss, loss.excess});
+}
+
 bool has_test(const Model&, const Task& task, const Settings&) { return task.law().length > 0 && task.has(Split::test); }
 bool has_unseen(const Model&, const Task& task, const Settings&) { return task.law().length > 0 && task.has(Split::unseen); }
 
@@ -153,6 +165,10 @@ constexpr std::array rows{
                    Column{"unseen_feed_forward_noise", "fraction of them whose largest feed-forward-only logit is tau's"});
              },
              unseen_split, has_unseen, true},
+    ProbeRow{"population", feature_task | regression_task | rotation_task,
+             "Loss and excess on the exact law at these parameters, where the columns loss and excess are of samples. The cost is a step's of "
+             "data=population from parameters without symmetry.",
+             population_columns, population, always, false},
 };
 
 }  // namespace

@@ -2,7 +2,10 @@
 #pragma once
 #include <algorithm>
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <vector>
@@ -181,6 +184,13 @@ class Task {
   virtual std::string token_text(int32_t token) const = 0;
   // The settings it was made from, so that a checkpoint can make it again; empty for host data.
   virtual const Settings& settings() const = 0;
+  // A number that follows from the task and `key` alone: computed when first asked for, and kept for all that share the task, on any
+  // thread. A failure keeps nothing.
+  double kept(int key, const std::function<double()>& compute) const;
+
+ private:
+  mutable std::mutex kept_mutex_;
+  mutable std::map<int, double> kept_;
 };
 
 // One row of the registry: everything about a task that exists before one is made.

@@ -1,5 +1,5 @@
 // What probes read: the set that the objective descends, fresh prompts of the same law, prompts with unseen answers, the exact
-// law of features. Each is made once, when first asked for, and a set is measured at most once a step.
+// laws. Each is made once, when first asked for, and a set or law is measured at most once a step.
 #pragma once
 #include <array>
 #include <memory>
@@ -16,8 +16,8 @@ class Evaluation {
       : task_(std::move(task)), settings_(settings), team_(team) {}
 
   void begin(const Model& model, Objective& objective, int64_t step) {
+    if (step != step_) measured_ = {}, exact_measured_ = false;
     model_ = &model, objective_ = &objective, step_ = step;
-    measured_ = {};
   }
 
   const Metrics& at(Split split) {
@@ -32,6 +32,17 @@ class Evaluation {
       measured_[index] = true;
     }
     return metrics_[index];
+  }
+
+  // The loss on the exact law, of tasks that have one (make_exact), and the excess as its objective measures it.
+  const Loss& exact() {
+    if (!exact_) exact_ = make_exact(*task_, *model_, settings_, team_);
+    if (!exact_measured_) {
+      exact_->read(*model_);
+      exact_loss_ = exact_->loss_and_gradient(*model_, step_, nullptr, true);
+      exact_measured_ = true;
+    }
+    return exact_loss_;
   }
 
   const FeaturePopulation& population() {
@@ -56,10 +67,13 @@ class Evaluation {
   const Team& team_;
   const Model* model_ = nullptr;
   Objective* objective_ = nullptr;
-  int64_t step_ = 0;
+  int64_t step_ = -1;
   std::array<bool, 3> measured_{};
   std::array<Metrics, 3> metrics_{};
   std::array<std::unique_ptr<CompiledPrompts>, 3> sets_;
+  std::unique_ptr<Objective> exact_;
+  Loss exact_loss_;
+  bool exact_measured_ = false;
   std::unique_ptr<FeaturePopulation> population_;
   std::unique_ptr<RotationPopulation> rotation_;
 };

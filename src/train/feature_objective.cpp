@@ -8,8 +8,8 @@ namespace {
 
 class FeatureObjective final : public Objective {
  public:
-  FeatureObjective(const FeatureLaw& law, const Model& model, const Team& team)
-      : team_(team), stride_(law.dimension), law_(law), population_(law, attention_map(model.settings()), *model.isa().f64, true) {
+  FeatureObjective(const FeatureLaw& law, const Model& model, const Team& team, bool tied)
+      : team_(team), stride_(law.dimension), law_(law), population_(law, attention_map(model.settings()), *model.isa().f64, tied) {
     read(model);
   }
 
@@ -50,8 +50,8 @@ class FeatureObjective final : public Objective {
 
 }  // namespace
 
-std::unique_ptr<Objective> make_feature_population(const FeatureLaw& law, const Model& model, const Team& team) {
-  return std::make_unique<FeatureObjective>(law, model, team);
+std::unique_ptr<Objective> make_feature_population(const FeatureLaw& law, const Model& model, const Team& team, bool tied) {
+  return std::make_unique<FeatureObjective>(law, model, team, tied);
 }
 
 }  // namespace lamina

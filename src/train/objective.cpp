@@ -183,12 +183,17 @@ class Population final : public Objective {
 
 }  // namespace
 
+std::unique_ptr<Objective> make_exact(const Task& task, const Model& model, const Settings& settings, const Team& team) {
+  if (const FeatureLaw* law = task.features()) return make_feature_population(*law, model, team, settings.is("data", "population"));
+  if (const RegressionLaw* law = task.regression()) return make_regression_population(*law, model);
+  if (const RotationLaw* law = task.rotation()) return make_rotation_population(*law, model);
+  return nullptr;
+}
+
 std::unique_ptr<Objective> make_objective(std::shared_ptr<const Task> task, const Model& model, const Settings& settings,
                                           const Team& team, const Objective* twin) {
   if (settings.is("data", "population")) {
-    if (const FeatureLaw* law = task->features()) return make_feature_population(*law, model, team);
-    if (const RegressionLaw* law = task->regression()) return make_regression_population(*law, model);
-    if (const RotationLaw* law = task->rotation()) return make_rotation_population(*law, model);
+    if (auto exact = make_exact(*task, model, settings, team)) return exact;
     if (!task->recall()) fail(LAMINA_E_UNSUPPORTED, "data is population, but task " + std::string(task->name()) + " has no exact law built in; use data=fresh");
     return std::make_unique<Population>(*task, model, team);
   }

@@ -33,8 +33,10 @@ class Objective {
 // use either.
 std::unique_ptr<Objective> make_objective(std::shared_ptr<const Task> task, const Model& model, const Settings& settings,
                                           const Team& team, const Objective* twin = nullptr);
-// The exact population of a task on features (feature_objective.cpp).
-std::unique_ptr<Objective> make_feature_population(const FeatureLaw& law, const Model& model, const Team& team);
+// The exact law of a task on features, of linear regression or of rotating sequences, whatever data the run descends; null for others.
+std::unique_ptr<Objective> make_exact(const Task& task, const Model& model, const Settings& settings, const Team& team);
+// The exact population of a task on features (feature_objective.cpp). tied: for descent, which keeps entries equal that symmetry does.
+std::unique_ptr<Objective> make_feature_population(const FeatureLaw& law, const Model& model, const Team& team, bool tied);
 // Training in two stages (staged_objective.cpp), of models with tensors of a stage; the second descends the samples.
 bool is_staged(const Model& model);
 std::unique_ptr<Objective> make_staged(const Task& task, const Model& model, const Settings& settings, const Team& team,

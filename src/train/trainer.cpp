@@ -42,15 +42,25 @@ constexpr std::array rows{
     OptionRow{"crossings", OptionKind::text, "", 0, 0, "",
               "column=value, separated by commas, as in excess=1e-3,loss=0.5: the first step at which the column, measured at every "
               "step, reaches the value from the side of its first; a row is recorded there. Loss is free; a probe costs at every "
-              "step what it costs in a row, until its last crossing is found."},
-    OptionRow{"loss_target", OptionKind::number, "0", 0, 1e300, "", "The run ends at the first step whose loss is at most this; 0: no target."},
-    OptionRow{"excess_target", OptionKind::number, "0", 0, 1e300, "", "The run ends at the first step whose excess is at most this; 0: no target."},
+              "step what it costs in a row, until its last crossing is found. With fresh or averaged data or minibatches loss and "
+              "excess are of the batch drawn, whose noise reaches a value early; population_loss and population_excess (probe "
+              "population) are of the exact law. Under optimiser=flow a step is a stretch of time step_size: crossings, targets and "
+              "times are whole multiples of it, not the moment between two, which before and after enclose."},
+    OptionRow{"stop_at_crossings", OptionKind::word, "no", 0, 0, "yes|no",
+              "Whether the run ends at the step at which the last of its crossings is found: a target for any column, as in "
+              "crossings=population_excess=1e-3."},
+    OptionRow{"loss_target", OptionKind::number, "0", 0, 1e300, "",
+              "The run ends at the first step whose loss is at most this; 0: no target. With fresh or averaged data or minibatches "
+              "that is a batch's loss, noise and all; of the law: crossings=population_loss=.. with stop_at_crossings=yes."},
+    OptionRow{"excess_target", OptionKind::number, "0", 0, 1e300, "",
+              "The run ends at the first step whose excess is at most this; 0: no target. With fresh or averaged data or minibatches "
+              "that is a batch's excess, which may be negative; of the law: crossings=population_excess=.. with stop_at_crossings=yes."},
     OptionRow{"gradient_target", OptionKind::number, "0", 0, 1e300, "",
               "The run ends at the first step where the l2 norm of the gradient by all parameters is at most this; 0: no target."},
     OptionRow{"time_limit", OptionKind::number, "0", 0, 1e9, "",
               "The run ends after the step at which it has trained so many seconds; continued, it has as many again; 0: no limit."},
     OptionRow{"probes", OptionKind::text, "default", 0, 0, "",
-              "Names separated by commas, or default (all that apply and are cheap), all, none."},
+              "Names separated by commas, among them default (all that apply and are cheap) and all; or none."},
     OptionRow{"evaluation_samples", OptionKind::integer, "2048", 1, 1e9, "", "Prompts in each of the sets that probes read."},
     OptionRow{"estimate_noise", OptionKind::word, "yes", 0, 0, "yes|no",
               "Whether a fixed set's fraction of noise labels is what the held feed-forward part adds (variant full)."},
@@ -75,24 +85,26 @@ void require_flow(const Settings& settings) {
     fail(LAMINA_E_OPTION, "step_size_schedule is " + settings.text("step_size_schedule") + ", must be constant for optimiser=flow");
 }
 
-// What the excess of a loss is measured from, where the objective has no measure of its own.
-double loss_infimum(const Task& task, const Model& model, const Settings& settings) {
-  if (task.features()) {
+// What the excess of a loss, of samples or on the exact law, is measured from; 0 where the objective has a measure of its own.
+double loss_infimum(const Task& task, const Model& model, bool sampled) {
+  if (const FeatureLaw* law = task.features()) {
     const kernels::Map map = attention_map(model.settings());
-    return map != kernels::Map::softmax && settings.is("data", "population") ? 0 : infimum_of(*task.features(), map);
+    return map != kernels::Map::softmax && !sampled ? 0 : task.kept(static_cast<int>(map), [&] { return infimum_of(*law, map); });
   }
-  if (const RegressionLaw* law = task.regression(); law && !settings.is("data", "population"))
+  if (const RegressionLaw* law = task.regression(); law && sampled)
     return RegressionPopulation(*law, law->length, *model.isa().f64).infimum();
-  if (const RotationLaw* law = task.rotation(); law && !settings.is("data", "population")) return RotationPopulation(*law).infimum;
+  if (const RotationLaw* law = task.rotation(); law && sampled) return RotationPopulation(*law).infimum;
   return 0;
 }
+
+constexpr const char* population_excess = "population_excess";
 
 // An excess that is NaN would reach no target and cross nothing, and one below an infinite infimum would reach all, without a word.
 [[noreturn]] void refuse_excess(const Settings& settings) {
   const double target = settings.number("excess_target");
   const char* const why = "the infimum that the excess is measured from is not a finite number for this task: use the loss";
   if (target > 0) fail(LAMINA_E_OPTION, "excess_target is " + number_text(target) + ", must be 0: " + why);
-  fail(LAMINA_E_OPTION, "crossings is " + settings.text("crossings") + ", must be without excess: " + why);
+  fail(LAMINA_E_OPTION, "crossings is " + settings.text("crossings") + ", must be without an excess: " + why);
 }
 
 std::vector<OptionRow> all_rows() {
@@ -134,14 +146,15 @@ Trainer::Trainer(std::shared_ptr<const Task> task, const Model* model, const Opt
       task_->law().noise > 0 && task_->law().length > 0)
     model_->tensor("noise_logit")[0] = estimated_logit(*task_, settings_);
   objective_ = make_objective(task_, *model_, settings_, team_, twin ? twin->objective_.get() : nullptr);
-  infimum_ = loss_infimum(*task_, *model_, settings_);
   const size_t variables = objective_->variables(*model_).size();
   allocate("gradient", 8.0 * static_cast<double>(variables), [&] { gradient_.resize(variables); });
   const Slope slope_at = [this](std::span<const double> x, std::span<double> g) { slope(x, g); };
   optimiser_ = make_optimiser(settings_, variables, slope_at, objective_->entries());
   evaluation_ = std::make_unique<Evaluation>(task_, settings_, team_);
   crossings_ = std::make_unique<Crossings>(settings_.text("crossings"), *model_, *task_, [this](const ProbeRow& probe) { return suits(probe); });
-  if (!std::isfinite(infimum_) && (stop_rules_.watch_excess() || crossings_->watch_excess())) refuse_excess(settings_);
+  require_infima();
+  if (settings_.is("stop_at_crossings", "yes") && !crossings_->open())
+    fail(LAMINA_E_OPTION, "stop_at_crossings is yes, must be no without crossings");
   choose_probes();
   build_columns();
 }
@@ -172,15 +185,17 @@ bool Trainer::starts_by_options() const {
 
 void Trainer::choose_probes() {
   const std::string& wanted = settings_.text("probes");
-  if (wanted == "default" || wanted == "all") {
-    for (const ProbeRow& probe : probe_registry())
-      if ((probe.by_default || wanted == "all") && suits(probe)) probes_.push_back(&probe);
-  } else if (wanted != "none") {
-    for (size_t at = 0; at <= wanted.size();) {
-      const size_t comma = std::min(wanted.find(',', at), wanted.size());
-      add_probe(wanted.substr(at, comma - at));
-      at = comma + 1;
+  if (wanted == "none") return;
+  for (size_t at = 0; at <= wanted.size();) {
+    const size_t comma = std::min(wanted.find(',', at), wanted.size());
+    const std::string name = wanted.substr(at, comma - at);
+    at = comma + 1;
+    if (name != "default" && name != "all") {
+      add_probe(name);
+      continue;
     }
+    for (const ProbeRow& probe : probe_registry())
+      if ((probe.by_default || name == "all") && suits(probe)) add_probe(probe.name);
   }
 }
 
@@ -203,6 +218,8 @@ void Trainer::watch(const std::string& probe) {
 
 void Trainer::build_columns() {
   std::vector<Column> columns{{"step", "updates made"}, model_->loss_column(), model_->excess_column()};
+  if (!settings_.is("data", "population") && !(settings_.is("data", "fixed") && settings_.integer("batch") == 0))
+    for (const size_t c : {1, 2}) columns[c].definition += ", of the batch of this step";
   for (const ProbeRow* probe : probes_)
     for (Column& column : probe->columns(*model_, *task_)) columns.push_back(std::move(column));
   trajectory_ = std::make_shared<Trajectory>(std::move(columns));
@@ -219,11 +236,29 @@ ProbeState Trainer::state() {
   evaluation_->begin(*model_, *objective_, step_);
   return {*model_, *task_, settings_, step_, [this](Split split) -> const Metrics& { return evaluation_->at(split); },
           [this]() -> const FeaturePopulation& { return evaluation_->population(); },
-          [this]() -> const RotationPopulation& { return evaluation_->rotation(); }};
+          [this]() -> const RotationPopulation& { return evaluation_->rotation(); }, [this] { return exact(); }};
+}
+
+double Trainer::infimum() {
+  if (!infimum_) infimum_ = loss_infimum(*task_, *model_, !settings_.is("data", "population"));
+  return *infimum_;
+}
+
+Loss Trainer::exact() {
+  Loss loss = settings_.is("data", "population") ? evaluate(true) : evaluation_->exact();
+  loss.excess -= loss_infimum(*task_, *model_, false);
+  return loss;
+}
+
+void Trainer::require_infima() {
+  const bool of_law = std::ranges::any_of(crossings(), [](const Crossing& crossing) { return crossing.signal == population_excess; });
+  if ((stop_rules_.watch_excess() || crossings_->watch_excess()) && !std::isfinite(infimum())) refuse_excess(settings_);
+  if (of_law && !std::isfinite(loss_infimum(*task_, *model_, false))) refuse_excess(settings_);
 }
 
 bool Trainer::look(const Loss& loss) {
-  return crossings_->open() && crossings_->look(step_, loss.loss, loss.excess - infimum_, [this] { return state(); });
+  if (!crossings_->open()) return false;
+  return crossings_->look(step_, loss.loss, crossings_->watch_excess() ? loss.excess - infimum() : 0, [this] { return state(); });
 }
 
 // Loss and gradient at the present step, once: a run in chunks evaluates no more than one run does.
@@ -238,7 +273,7 @@ const Loss& Trainer::evaluate(bool with_excess) {
 void Trainer::record() {
   if (recorded_ == step_) return;
   const Loss& loss = evaluate(true);
-  std::vector<double> row{static_cast<double>(step_), loss.loss, loss.excess - infimum_};
+  std::vector<double> row{static_cast<double>(step_), loss.loss, loss.excess - infimum()};
   const ProbeState now = state();
   for (const ProbeRow* probe : probes_) probe->measure(now, row);
   trajectory_->record(row);
@@ -268,16 +303,19 @@ lamina_status Trainer::run(int64_t steps, bool settled) {
       record();
       return LAMINA_DIVERGED;
     }
-    if (look(loss) || row) record();
+    const bool crossed = look(loss), ended = crossed && !crossings_->open() && settings_.is("stop_at_crossings", "yes");
+    if (crossed || row) record();
     if (tell) {
       reported = seconds_;
       const double rate = static_cast<double>(step_ - first) / std::max(seconds_ - before, 1e-9);
       objective_->write(*model_);
-      if (!progress_({step_, all, loss.loss, loss.excess - infimum_, seconds_, rate})) status = LAMINA_STOPPED;
+      if (!progress_({step_, all, loss.loss, loss.excess - infimum(), seconds_, rate})) status = LAMINA_STOPPED;
     }
     if (stop_.exchange(false, std::memory_order_relaxed)) status = LAMINA_STOPPED;
+    if (ended) return LAMINA_TARGET_REACHED;  // also of a run that is to stop here: it would not be seen again
     if (status != LAMINA_OK) return status;
-    if (stop_rules_.reached(loss.loss, loss.excess - infimum_, stop_rules_.watch_gradient() ? l2_norm(gradient_, objective_->entries()) : 0)) {
+    if (stop_rules_.reached(loss.loss, stop_rules_.watch_excess() ? loss.excess - infimum() : 0,
+                            stop_rules_.watch_gradient() ? l2_norm(gradient_, objective_->entries()) : 0)) {
       record();
       return LAMINA_TARGET_REACHED;
     }

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -75,6 +76,11 @@ class Trainer {
   void record();
   bool finite(const Loss& loss) const;
   void slope(std::span<const double> x, std::span<double> gradient);  // the objective's gradient at other variables
+  // What the loss has its excess measured from; 0 where the objective has its own measure. Computed when first asked for.
+  double infimum();
+  // Loss and excess on the exact law at the present step, whatever data is descended; of tasks that make_exact serves.
+  Loss exact();
+  void require_infima();  // where a target or a crossing waits for an excess
 
   std::shared_ptr<const Task> task_;
   Options options_;       // as given, for the checkpoint
@@ -93,7 +99,7 @@ class Trainer {
   std::function<bool(const Progress&)> progress_;
   double progress_seconds_ = 0;
   double seconds_ = 0;
-  double infimum_ = 0;  // of the loss; 0 where the objective has its own measure of excess
+  std::optional<double> infimum_;
   int64_t step_ = 0, recorded_ = -1;
   Loss loss_;  // of the step evaluated_, whose gradient is in gradient_
   int64_t evaluated_ = -1;

@@ -148,7 +148,7 @@ TEST(Crossings, MistakesNameWhatIsKnown) {
       {"loss=", "with a finite number"},
       {"loss=1x", "with a finite number"},
       {"loss=inf", "finite number"},
-      {"step=3", "must be a column of this run: loss, excess, predicted, A_0"},
+      {"step=3", "must be a column of this run: loss, excess, predicted, population_loss, population_excess, A_0"},
       {"lambda_0=1", "must be a column of this run"},
       {"loss=1,,loss=2", "column=value"}};
   for (const auto& [text, want] : mistakes) {

@@ -158,6 +158,8 @@ definitions(run::Run) = lock(() -> read_trajectory(run)[2], run.lock)
 
 The pairs of the option `crossings`, such as `crossings = ["excess=1e-3", "loss=0.5"]`, as a table to Tables.jl: the column `signal`,
 the `value`, the first `step` at which it was reached (`missing`: not yet), the column `before` and `after`; also `run.crossings`.
+Of sampled data `loss` and `excess` are the batch's; `population_loss` and `population_excess` (probe `population`) are of the exact
+law, and `stop_at_crossings = "yes"` ends the run at the last of them.
 """
 function crossings(run::Run)
     Row = NamedTuple{(:signal, :value, :step, :before, :after),Tuple{String,Float64,Union{Int,Missing},Float64,Float64}}

@@ -193,7 +193,7 @@ end
 """
     times(sweep, column = :excess, levels = [])
 
-The first step at which each run reaches each level, NaN if never; no levels: those of the option crossings, found exactly.
+The first step at which each run reaches each level, NaN if never; no levels: those of the option crossings, found to the step.
 """
 function times(sweep::Sweep, column = :excess, levels = Float64[])
     numbers = collect(Float64, levels)

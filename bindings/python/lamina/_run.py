@@ -148,7 +148,8 @@ class Run(Handle):
     @property
     def crossings(self) -> List[Crossing]:
         """The pairs of the option `crossings`, such as crossings=["excess=1e-3", "loss=0.5"], and where each was reached;
-        pandas.DataFrame(run.crossings) is their table."""
+        pandas.DataFrame(run.crossings) is their table. Of sampled data loss and excess are the batch's; population_loss and
+        population_excess (probe population) are of the exact law, and stop_at_crossings="yes" ends the run at the last of them."""
         with self._lock:
             count = ctypes.c_int64()
             check(library.lamina_trainer_crossing_count(self, ctypes.byref(count)))

@@ -201,7 +201,7 @@ class Sweep(Handle):
         return Table(self, "lamina_ensemble_summary", column.encode(), self._over(over), values.ctypes.data, values.size)
 
     def times(self, column: str = "excess", levels: Sequence[float] = ()) -> Table:
-        """The first step at which each run reaches each level; no levels: those of the option crossings, found exactly."""
+        """The first step at which each run reaches each level; no levels: those of the option crossings, found to the step."""
         values = np.asarray(levels, dtype=np.float64)
         return Table(self, "lamina_ensemble_times", column.encode(), values.ctypes.data, values.size)
 
