@@ -13,7 +13,7 @@
 namespace lamina {
 namespace {
 
-constexpr int64_t chunk_length = 256, chunk_blocks = 32;  // prompts, blocks per chunk: fixes the order of summation
+constexpr int64_t chunk_length = 256;  // prompts per chunk: fixes the order of summation
 constexpr double most_spread = 600;  // of a column's logits: beyond, e^{q - max q} of a prompt that lacks the largest may all be 0
 
 // Prompts sorted by query; the features of one prompt are entries first..last-1.
@@ -63,7 +63,7 @@ class FeatureModel final : public Model {
     const auto weight = [&](int64_t i) { return weights.empty() ? 1 / static_cast<double>(prompts.count) : weights[i]; };
     if (!out->averaged && K_ < prompts.length) {
       out->blocks.arrange(query, K_, map_ == kernels::Map::softmax);
-      fill_blocks(*out, team, [&](int64_t i, std::vector<double>& occurs, std::vector<double>& mean) {
+      fill_blocks(*out, team, 8, [&](int64_t i, std::vector<double>& occurs, std::vector<double>& mean) {
         count_features(prompts, i, occurs, mean);
         return FeatureBlocks::Prompt{occurs.data(), mean.data(), weight(i), prompts.values_of(i).back()};
       });
@@ -104,7 +104,7 @@ class FeatureModel final : public Model {
     });
     if (!able) return Model::draw(task, which, team, prompts, nullptr);
     out->blocks.arrange(drawn.query, K_, map_ == kernels::Map::softmax);
-    fill_blocks(*out, team, [&](int64_t i, std::vector<double>&, std::vector<double>&) {
+    fill_blocks(*out, team, FeatureBlocks::chunk(K_), [&](int64_t i, std::vector<double>&, std::vector<double>&) {
       const double* label = &drawn.label[i * K_];
       return FeatureBlocks::Prompt{&drawn.occurs[i * K_], label, 1 / static_cast<double>(which.count), label[drawn.query[i]]};
     });
@@ -115,7 +115,7 @@ class FeatureModel final : public Model {
     const auto& all = static_cast<const FeaturePrompts&>(compiled);
     const bool in_blocks = all.blocks.size() > 0;
     const int64_t count = in_blocks ? all.blocks.size() : static_cast<int64_t>(all.prompts.size());
-    const int64_t length = in_blocks ? chunk_blocks : chunk_length, chunks = (count + length - 1) / length;
+    const int64_t length = in_blocks ? FeatureBlocks::chunk(K_) : chunk_length, chunks = (count + length - 1) / length;
     const Columns columns = weights_of_columns(all.queries);
     std::vector<Chunk> partial(static_cast<size_t>(chunks));
     team.for_each(chunks, [&](int64_t chunk, int) {
@@ -187,10 +187,10 @@ class FeatureModel final : public Model {
     std::vector<char> wide;      // [query]: e^{q - max q} is of no use, the largest must be that of each prompt
   };
 
-  // A block's prompts by read(i, occurs, mean), which may use the two [features] for what it gives; and which queries occur.
+  // A block's prompts by read(i, occurs, mean), which may use the two [features] for what it gives, `part` blocks at a time; and which
+  // queries occur.
   template <class Read>
-  void fill_blocks(FeaturePrompts& out, const Team& team, const Read& read) const {
-    constexpr int64_t part = 8;
+  void fill_blocks(FeaturePrompts& out, const Team& team, int64_t part, const Read& read) const {
     const int64_t blocks = out.blocks.size();
     team.for_each((blocks + part - 1) / part, [&](int64_t chunk, int) {
       std::vector<double> occurs(static_cast<size_t>(K_)), mean(occurs);
