@@ -112,7 +112,11 @@ LAMINA_API lamina_status lamina_catalogue_entry_init(lamina_catalogue_entry* ent
  *   nothing, by the number of visible keys, or by their row sum. A row that sees no key gives O = 0, lse = -inf, gradients 0.
  * A bias of -inf hides a key; a finite one, also the least number of the type, is added: a row full of it weighs its keys alike.
  * Long linear attention takes time linear in the length, unless it is divided by the row sum or has a bias, a mask, a left
- * window, or a plan with weights or scores: these round differently, all else gives the same bits. */
+ * window, or a plan with weights or scores, or a number of q, k, v or d_o of the key head is not finite: these round differently,
+ * all else gives the same bits. The sums of K V (backward also of Q d_o) over a sequence must then be in the type's range.
+ * Softmax is off by at most u max|V| (128 + 4 max(scale sum|q||k| + |bias|)), u the unit roundoff, to 65 536 keys, where q scale
+ * log2(e) and keys max|V| are in the type's range; by 8 instead of 128 where values have both signs.
+ * Backward needs about 10 MB a thread, and computes scores again above 16384 keys (float32; 8192 in float64). */
 enum { LAMINA_F64 = 1, LAMINA_F32 = 2 };                                         /* element; 0 means LAMINA_F64 */
 enum { LAMINA_SOFTMAX = 1, LAMINA_LINEAR = 2, LAMINA_RELU = 3 };                 /* map; 0 means LAMINA_SOFTMAX */
 enum { LAMINA_NORMALISE_DEFAULT = 0, LAMINA_NORMALISE_NONE = 1, LAMINA_NORMALISE_VISIBLE = 2, LAMINA_NORMALISE_ROW_SUM = 3 };

@@ -31,7 +31,13 @@
 //   dK and dV over (head of the group, query) ascending: one chain, or in a sequence of more than 512 queries one for each 512
 //   (a segment) of a head; the first goes on from 0, the others are added to it, ascending, where the segment's band has keys
 // Linear attention of long sequences goes by states, in an order of its own: states.hpp.
-// No step may leave the range of the type: results are right where c Q, t and o are finite in it.
+// No step may leave the range of the type: results are right where c Q, t and o are finite in it; of states, where their sums are.
+// The error of softmax, with u the unit roundoff and S the largest scale sum |q||k| + |bias|, to 65 536 keys, calibrated, not proven
+// (tests/attention/accuracy_test.cpp):
+//   |O - O*| <= u max|V| (128 + 4 S);  (8 + 4 S) where values have both signs, so that roundings cancel
+// Terms of one sign are off the same way along the chain of a chunk, and again where chunks are added one by one: with V constant and
+// scores equal by 55 u at 256 keys, by 94 u at 65 536. Chains of 16 keys added in two numbers are within 8 u at any length, and cost a
+// sixth of forward; of 64, within 20 u, and cost 2 to 8 %.
 // Chunks depend on the element type alone, so no bit depends on the batch, the strides, the threads or the instruction set.
 #pragma once
 #include <cstddef>

@@ -1,6 +1,7 @@
 // The promised accuracy, on random problems against the oracle. With u the unit roundoff and S the largest |scale| sum |q||k| +
 // |bias| of a problem:
-//   forward   |O - O*| <= u max|V| (8 + 4 S);   weights |P - P*| <= 16 ulp(P*) + 8 S u P*,  flat in length up to 65 536 keys
+//   forward   |O - O*| <= u max|V| (128 + 4 S) up to 65 536 keys, and within (8 + 4 S), flat in length, where values have both
+//             signs, so that roundings cancel;   weights |P - P*| <= 16 ulp(P*) + 8 S u P*, flat in length
 //             (a weight is the exponential of a difference of two scores, each known to 4 S u)
 //   backward  max |g - g*| <= 1e-13 max |g*| in f64, for each of dQ, dK, dV, dbias, dscale
 #include "tests/attention/harness.hpp"
@@ -10,6 +11,9 @@ using namespace harness;
 using oracle::Real;
 
 namespace {
+
+// Units of u max|V| that O may be off by where S = 0: values of one sign, of both.
+constexpr int one_sign = 128, both_signs = 8;
 
 Real largest(const oracle::Array& x) {
   Real y = 0;
@@ -56,7 +60,7 @@ void check_forward(uint64_t seed, double& worst_o, double& worst_p) {
   const oracle::Solution truth = oracle::solve(p);
   const Outputs<T> got = run<T>(p, {.stride_seed = seed});
   const Real S = truth.largest_score, u = std::numeric_limits<T>::epsilon() / 2;
-  const Real o = largest_error(got.o, truth.value.o) / (u * largest(p.v) * (8 + 4 * S));
+  const Real o = largest_error(got.o, truth.value.o) / (u * largest(p.v) * (both_signs + 4 * S));
   ASSERT_LE(o, 1) << "o, case " << seed << describe(p);
   worst_o = std::max(worst_o, static_cast<double>(o));
   for (size_t i = 0; i < got.weights.size(); ++i) {
@@ -107,15 +111,27 @@ TEST(AttentionAccuracy, GradientsOfFiveHundredConfigurations) {
   printf("500 configurations: largest relative error of a gradient %.2e\n", worst);
 }
 
-// One row of up to 65 536 keys in quadruple precision: the errors do not grow with the length.
-template <class T>
-void check_long(int64_t keys, Real& o_error, Real& p_error) {
-  using oracle::Quad;
+// body(name) for every instruction set of this CPU.
+template <class Body>
+void for_each_set(const Body& body) {
+  for (int32_t set = 0; set < lamina_isa_count(); ++set) body(lamina_isa_name(set));
+}
+
+lamina_attention_spec long_spec(int32_t type, int64_t keys, int64_t width, int64_t value_width) {
   lamina_attention_spec s = new_spec();
-  s.element = element<T>, s.batch = s.heads = s.queries = 1, s.keys = keys, s.width = 4, s.value_width = 2;
+  s.element = type, s.batch = s.heads = s.queries = 1, s.keys = keys, s.width = width, s.value_width = value_width;
+  return s;
+}
+
+// One row of up to 65 536 keys in quadruple precision. `positive`: values of one sign, whose roundings do not cancel.
+template <class T>
+void check_long(int64_t keys, bool positive, Real& o_error, Real& p_error) {
+  using oracle::Quad;
+  lamina_attention_spec s = long_spec(element<T>, keys, 4, 2);
   s.flags = LAMINA_WITH_WEIGHTS;
-  const Problem p = make_problem(s, static_cast<uint64_t>(keys));
-  const Outputs<T> got = run<T>(p);
+  Problem p = make_problem(s, static_cast<uint64_t>(keys));
+  for (auto& x : p.v)
+    if (positive) x = static_cast<T>(std::fabs(x) / 8 + 1);
   std::vector<Quad> score(keys), weight(keys);
   Quad N = 0, o[2] = {0, 0};
   Real S = 0;
@@ -128,36 +144,86 @@ void check_long(int64_t keys, Real& o_error, Real& p_error) {
     S = std::max(S, size * p.scale());
   }
   for (int64_t j = 0; j < keys; ++j) N += weight[j] = oracle::exponential(score[j]);
-  Real worst = 0;
   for (int64_t j = 0; j < keys; ++j) {
     weight[j] /= N;
     for (int64_t f = 0; f < 2; ++f) o[f] += weight[j] * p.v[j * 2 + f];
-    worst = std::max(worst, weight_error<T>(static_cast<Real>(got.weights[j] - weight[j]), static_cast<Real>(weight[j]), S));
   }
-  p_error = worst;
-  o_error = 0;
-  for (int64_t f = 0; f < 2; ++f)
-    o_error = std::max(o_error, std::fabs(static_cast<Real>(got.o[f] - o[f])) /
-                                    (std::numeric_limits<T>::epsilon() / 2 * largest(p.v) * (8 + 4 * S)));
+  o_error = p_error = 0;
+  for_each_set([&](const char* isa) {
+    const Outputs<T> got = run<T>(p, {.isa = isa});
+    for (int64_t j = 0; j < keys; ++j)
+      p_error =
+          std::max(p_error, weight_error<T>(static_cast<Real>(got.weights[j] - weight[j]), static_cast<Real>(weight[j]), S));
+    const Real bound = std::numeric_limits<T>::epsilon() / 2 * largest(p.v) * ((positive ? one_sign : both_signs) + 4 * S);
+    for (int64_t f = 0; f < 2; ++f) o_error = std::max(o_error, std::fabs(static_cast<Real>(got.o[f] - o[f])) / bound);
+  });
 }
 
 template <class T>
-void check_flat() {
-  Real first = 0;
+void check_flat(bool positive) {
+  Real first_o = 0, first_p = 0;
   for (const int64_t keys : {256, 1000, 4096, 16384, 65536}) {
     Real o = 0, p = 0;
-    check_long<T>(keys, o, p);
-    printf("f%d, %6lld keys: O %.3f, P %.3f of the bound\n", static_cast<int>(8 * sizeof(T)), static_cast<long long>(keys),
-           static_cast<double>(o), static_cast<double>(p));
+    check_long<T>(keys, positive, o, p);
+    printf("f%d, %s values, %6lld keys: O %.3f, P %.3f of the bound\n", static_cast<int>(8 * sizeof(T)),
+           positive ? "positive" : "mixed", static_cast<long long>(keys), static_cast<double>(o), static_cast<double>(p));
     EXPECT_LE(o, 1);
     EXPECT_LE(p, 1);
-    if (keys == 256) first = p;
-    EXPECT_LE(p, 2 * first + 0.1L) << "the error grows with the length";
+    if (keys == 256) first_o = o, first_p = p;
+    if (!positive) EXPECT_LE(o, 2 * first_o + 0.1L) << "the error of O grows with the length";
+    EXPECT_LE(p, 2 * first_p + 0.1L) << "the error of P grows with the length";
   }
 }
 TEST(AttentionAccuracy, FlatInLength) {
-  check_flat<float>();
-  check_flat<double>();
+  for (const bool positive : {false, true}) {
+    check_flat<float>(positive);
+    check_flat<double>(positive);
+  }
+}
+
+// Values that are all the same number, broadcast: O is that number, whatever the scores are, and every rounding of the sums may
+// have one sign. Scores: all 0, so that S = 0; at random; growing with the key, so that the running maximum does.
+template <class T>
+void check_constant_values(int64_t batch, int64_t queries, int64_t keys) {
+  lamina_attention_spec s = long_spec(element<T>, keys, 1, 1);
+  s.batch = batch, s.queries = queries, s.scale = 1;
+  Problem p = make_problem(s, 7);
+  const char* const names[] = {"equal", "random", "growing"};
+  for (int scores = 0; scores < 3; ++scores) {
+    if (scores == 0) p.q.assign(p.q.size(), 0);
+    if (scores > 0) p.q.assign(p.q.size(), 1);
+    for (size_t at = 0; at < p.k.size() && scores == 2; ++at)
+      p.k[at] = static_cast<T>(static_cast<double>(at % static_cast<size_t>(keys)) / static_cast<double>(keys) - 0.5);
+    const Real S = scores == 0 ? 0 : largest(p.k), u = std::numeric_limits<T>::epsilon() / 2;
+    Real worst = 0;
+    for (int step = 0; step < 8; ++step) {
+      const T value = static_cast<T>(1.003 + 0.123 * step);
+      p.v.assign(p.v.size(), value);
+      for_each_set([&](const char* isa) {
+        s.isa = isa;
+        const Plan plan = make_plan(s);
+        Arrays<T> arrays(p);
+        arrays.c.v.stride[2] = 0;
+        ASSERT_EQ(lamina_attention_forward(plan.get(), &arrays.c, nullptr, 0), LAMINA_OK) << lamina_last_error();
+        for (const T o : arrays.outputs(p).o)
+          worst = std::max(worst, std::fabs(static_cast<Real>(o) - static_cast<Real>(value)) / (u * static_cast<Real>(value)));
+      });
+    }
+    printf("f%d, %lld x %lld x %lld, constant values, %s scores: %.2f u max|V|, bound %.2f\n", static_cast<int>(8 * sizeof(T)),
+           static_cast<long long>(batch), static_cast<long long>(queries), static_cast<long long>(keys), names[scores],
+           static_cast<double>(worst), static_cast<double>(one_sign + 4 * S));
+    EXPECT_LE(worst, one_sign + 4 * S);
+  }
+}
+TEST(AttentionAccuracy, ConstantValues) {
+  for (const int64_t keys : {16, 40, 64, 256, 4096, 65536}) {
+    check_constant_values<float>(1, 1, keys);
+    check_constant_values<double>(1, 1, keys);
+  }
+  check_constant_values<float>(17, 64, 64);  // a head a lane, a query a lane
+  check_constant_values<double>(17, 64, 64);
+  check_constant_values<float>(1, 24, 64);
+  check_constant_values<double>(1, 24, 64);
 }
 
 // dQ of one query whose keys all pull the same way, the worst case of rounding: n terms of one size in chains of a chunk.
@@ -178,7 +244,8 @@ void check_query_gradient() {
     for (auto& x : p.d_o) x = 1;
     const Real truth = static_cast<Real>(keys) * static_cast<Real>(slope) * static_cast<Real>(key);
     error[at] = std::fabs(static_cast<Real>(run<T>(p).d_q[0]) - truth) / truth / (std::numeric_limits<T>::epsilon() / 2);
-    printf("f%d, %6lld keys: dQ %.1f u\n", static_cast<int>(8 * sizeof(T)), static_cast<long long>(keys), static_cast<double>(error[at]));
+    printf("f%d, %6lld keys: dQ %.1f u\n", static_cast<int>(8 * sizeof(T)), static_cast<long long>(keys),
+           static_cast<double>(error[at]));
     EXPECT_LE(error[at], 256) << "half of a chunk's terms, and of the chunks";
   }
   EXPECT_GT(error[1] + error[2], 0);

@@ -85,10 +85,9 @@ void expect_same_bits(const Outputs<T>& x, const Outputs<T>& y, const std::strin
       << "d_scale:" << what;
 }
 
-// |value - truth| <= u K max size over each array, K = 8 + 4 S: normwise, the bound that the forward error is promised
-// (max |V| >= max size of O); scores and lse, which may be of very different sizes, each by its own.
-// Infinities and NaN must stand where the truth has them. Returns the largest error
-// in units of its bound.
+// |value - truth| <= u K max size over each array, K = 8 + 4 S: normwise, what numbers of both signs hold to, within what is
+// promised of O (accuracy_test.cpp; max |V| >= max size of O); scores and lse, which may be of very different sizes, each by
+// its own. Infinities and NaN must stand where the truth has them. Returns the largest error in units of its bound.
 template <class T>
 double expect_near(const Outputs<T>& x, const oracle::Solution& truth, const std::string& what) {
   const oracle::Real u = std::numeric_limits<T>::epsilon() / 2;
