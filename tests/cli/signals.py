@@ -34,6 +34,11 @@ def clear():
         os.unlink(name)
 
 
+# Whoever began this may have signals ignored (nohup, a job in the background), and children inherit that.
+STOPS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+for number in STOPS:
+    signal.signal(number, signal.SIG_DFL)
+
 # As many steps as take about three seconds here.
 rate = json.loads(lamina("run", *RUN, "steps=400", "--json").stdout)["steps_per_second"]
 run_steps, sweep_steps = f"steps={int(3 * rate)}", f"steps={int(rate / 2)}"
@@ -43,7 +48,7 @@ whole = {name: text(f"{name}_whole.csv") for name in ("run", "sweep")}
 clear()
 
 # TERM and HUP end as Ctrl-C does: what was computed is written, the exit code is 128 + signal, and the rest can be resumed.
-for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+for number in STOPS:
     process = start("run", *RUN, run_steps, "--save", "run.st", "--csv", "part.csv")
     check(process.stderr.readline().startswith("step "), "no line of progress")
     process.send_signal(number)
