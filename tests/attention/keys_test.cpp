@@ -3,32 +3,17 @@
 // and be right.
 #include <oneapi/tbb/global_control.h>
 
-#include "tests/attention/harness.hpp"
+#include "tests/attention/blocked.hpp"
 
 namespace {
 
 using namespace harness;
-
-size_t workspace(const lamina_attention_spec& spec, int32_t direction) {
-  size_t bytes = 0;
-  EXPECT_EQ(lamina_attention_workspace(make_plan(spec).get(), direction, &bytes), LAMINA_OK);
-  return bytes;
-}
 
 // Whether a call goes otherwise than by blocks: its memory differs, but for a chance in a thousand.
 bool by_keys(lamina_attention_spec spec, int32_t direction) {
   lamina_attention_spec blocked = spec;
   blocked.flags |= LAMINA_WITH_SCORES;
   return workspace(spec, direction) != workspace(blocked, direction);
-}
-
-// The result by blocks.
-template <class T>
-Outputs<T> run_blocked(Problem p, const Run& options) {
-  p.spec.flags |= LAMINA_WITH_SCORES;
-  Outputs<T> out = run<T>(p, options);
-  out.scores.clear();
-  return out;
 }
 
 lamina_attention_spec random_spec(Dice& dice, int32_t type) {
@@ -55,34 +40,14 @@ lamina_attention_spec random_spec(Dice& dice, int32_t type) {
   return s;
 }
 
-// A few numbers of each input become infinite or NaN.
-void poison(Problem& p, Dice& dice) {
-  const auto inf = std::numeric_limits<oracle::Real>::infinity(), nan = std::numeric_limits<oracle::Real>::quiet_NaN();
-  for (oracle::Array* x : {&p.q, &p.k, &p.v, &p.d_o, &p.bias})
-    for (int n = 0; n < 2 && !x->empty(); ++n)
-      if (dice.chance(0.5))
-        (*x)[dice.below(static_cast<int64_t>(x->size()))] = dice.chance(0.5) ? nan : dice.chance(0.5) ? inf : -inf;
-}
-
 template <class T>
 void compare(int cases, uint64_t seed, bool poisoned) {
-  Dice dice(seed);
   int forward = 0, backward = 0;
-  for (int n = 0; n < cases && !testing::Test::HasFailure(); ++n) {
+  compare_with_blocks<T>(cases, seed, poisoned, [&](Dice& dice) {
     const lamina_attention_spec spec = random_spec(dice, element<T>);
     forward += by_keys(spec, LAMINA_FORWARD), backward += by_keys(spec, LAMINA_BACKWARD);
-    Problem p = make_problem(spec, dice.below(1000000));
-    if (poisoned) poison(p, dice);
-    Run options;
-    options.stride_seed = dice.chance(0.5) ? static_cast<uint64_t>(1 + dice.below(1000000)) : 0;
-    options.workspace = dice.chance(0.5);
-    options.threads = dice.chance(0.2) ? 0 : 1;
-    const Outputs<T> want = run_blocked<T>(p, {.isa = "reference"});
-    for (int32_t i = 0; i < lamina_isa_count(); ++i) {
-      options.isa = lamina_isa_name(i);
-      expect_same_bits(want, run<T>(p, options), std::string(" ") + options.isa + describe(p));
-    }
-  }
+    return spec;
+  });
   EXPECT_GE(forward, cases - 1);
   EXPECT_GT(backward, cases / 2);
 }
