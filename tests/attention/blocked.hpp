@@ -33,7 +33,8 @@ template <class T, class RandomSpec>
 void compare_with_blocks(int cases, uint64_t seed, bool poisoned, const RandomSpec& random_spec) {
   Dice dice(seed);
   for (int n = 0; n < cases && !testing::Test::HasFailure(); ++n) {
-    Problem p = make_problem(random_spec(dice), dice.below(1000000));
+    const lamina_attention_spec spec = random_spec(dice);
+    Problem p = make_problem(spec, dice.below(1000000));
     if (poisoned) poison(p, dice);
     Run options;
     options.stride_seed = dice.chance(0.5) ? static_cast<uint64_t>(1 + dice.below(1000000)) : 0;
