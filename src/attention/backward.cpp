@@ -250,7 +250,7 @@ void run(const Plan& plan, const lamina_attention_arrays& arrays, char* memory) 
   const Shared<T> shared(plan, carver);
   const PartialSums<T> partial(plan, carver);
   memory += carver.bytes();
-  const size_t states = states_bytes<T>(plan, LAMINA_BACKWARD), bytes = scratch_bytes<T>(plan) + states;
+  const size_t states = states_bytes<T>(plan, LAMINA_BACKWARD), bytes = bytes_of<Scratch<T>>(plan) + states;
   char* const shared_states = memory;
   memory += shared_states_bytes<T>(plan, LAMINA_BACKWARD);
   const auto worker = [&](int slot) {
@@ -313,7 +313,7 @@ size_t backward_workspace(const Plan& plan) {
   Shared<T>(plan, carver);
   PartialSums<T>(plan, carver);
   carver.take<char>(1, static_cast<int64_t>(shared_states_bytes<T>(plan, LAMINA_BACKWARD)));
-  carver.take<char>(plan.slots, static_cast<int64_t>(scratch_bytes<T>(plan) + states_bytes<T>(plan, LAMINA_BACKWARD)));
+  carver.take<char>(plan.slots, static_cast<int64_t>(bytes_of<Scratch<T>>(plan) + states_bytes<T>(plan, LAMINA_BACKWARD)));
   return carver.bytes();
 }
 template size_t backward_workspace<float>(const Plan&);

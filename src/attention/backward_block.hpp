@@ -58,13 +58,6 @@ struct Shared {
   }
 };
 
-template <class T>
-size_t scratch_bytes(const Plan& plan) {
-  Carver carver;
-  Scratch<T>(plan, carver);
-  return carver.bytes();
-}
-
 // A block of queries of one head, loaded.
 template <class T>
 struct Queries {

@@ -35,13 +35,6 @@ struct Scratch {
   }
 };
 
-template <class T>
-size_t scratch_bytes(const Plan& plan) {
-  Carver carver;
-  Scratch<T>(plan, carver);
-  return carver.bytes();
-}
-
 // 3. P = exp2(t - m), exp with a bias, or the map of S; sum (unless nullptr) = sum_j P
 template <class T>
 void weigh(const Call<T>& call, const Block& block, const Tile<T>& tile, const T* m, T* sum) {
@@ -121,7 +114,7 @@ void forward_block(const Call<T>& call, Scratch<T> w, int64_t b, int64_t h, int6
 template <class T>
 void run(const Plan& plan, const lamina_attention_arrays& arrays, char* memory) {
   const Call<T> call(plan, arrays);
-  const size_t states = states_bytes<T>(plan, LAMINA_FORWARD), bytes = scratch_bytes<T>(plan) + states;
+  const size_t states = states_bytes<T>(plan, LAMINA_FORWARD), bytes = bytes_of<Scratch<T>>(plan) + states;
   const int64_t blocks = plan.blocks();
   char* const shared_states = memory;
   memory += shared_states_bytes<T>(plan, LAMINA_FORWARD);
@@ -163,7 +156,7 @@ template <class T>
 size_t forward_workspace(const Plan& plan) {
   Carver carver;
   carver.take<char>(1, static_cast<int64_t>(shared_states_bytes<T>(plan, LAMINA_FORWARD)));
-  carver.take<char>(plan.slots, static_cast<int64_t>(scratch_bytes<T>(plan) + states_bytes<T>(plan, LAMINA_FORWARD)));
+  carver.take<char>(plan.slots, static_cast<int64_t>(bytes_of<Scratch<T>>(plan) + states_bytes<T>(plan, LAMINA_FORWARD)));
   return carver.bytes();
 }
 template size_t forward_workspace<float>(const Plan&);

@@ -15,19 +15,6 @@ bool shares_chunks(const Plan& plan) {
   return plan.slots > 1 && plan.chunks() > 1 && plan.n * plan.H_kv < 2 * int64_t{plan.slots};
 }
 
-template <class T>
-size_t head_bytes(const Plan& plan, int32_t direction) {
-  Carver carver;
-  HeadMemory<T>(plan, direction, carver);
-  return carver.bytes();
-}
-template <class T>
-size_t chunk_bytes(const Plan& plan, int32_t direction) {
-  Carver carver;
-  ChunkMemory<T>(plan, direction, carver);
-  return carver.bytes();
-}
-
 // The steps above, of one key head after the other, or of all of them step by step, where a step of chunks is shared out.
 template <class T>
 void run(const Plan& plan, const lamina_attention_arrays& arrays, int32_t direction, char* memory, double* dscale) {
@@ -46,7 +33,7 @@ void run(const Plan& plan, const lamina_attention_arrays& arrays, int32_t direct
   const Step* const first = direction == LAMINA_FORWARD ? std::begin(forward) : std::begin(backward);
   const Step* const last = direction == LAMINA_FORWARD ? std::end(forward) : std::end(backward);
   const Call<T> call(plan, arrays);
-  const size_t of_head = head_bytes<T>(plan, direction), of_chunk = chunk_bytes<T>(plan, direction);
+  const size_t of_head = bytes_of<HeadMemory<T>>(plan, direction), of_chunk = bytes_of<ChunkMemory<T>>(plan, direction);
   const int64_t items = plan.n * plan.H_kv, chunks = plan.chunks();
   char* const rooms = memory + of_head * static_cast<size_t>(shared ? items : plan.slots);
   // Steps first .. last - 1 of a key head, of chunks c0 <= c < c1 of it.
@@ -78,8 +65,8 @@ template <class T>
 size_t keys_workspace(const Plan& plan, int32_t direction) {
   Carver carver;
   if (direction == LAMINA_BACKWARD) carver.take<double>(plan.n, plan.H);
-  carver.take<char>(shares_chunks(plan) ? plan.n * plan.H_kv : plan.slots, static_cast<int64_t>(head_bytes<T>(plan, direction)));
-  carver.take<char>(plan.slots, static_cast<int64_t>(chunk_bytes<T>(plan, direction)));
+  carver.take<char>(shares_chunks(plan) ? plan.n * plan.H_kv : plan.slots, static_cast<int64_t>(bytes_of<HeadMemory<T>>(plan, direction)));
+  carver.take<char>(plan.slots, static_cast<int64_t>(bytes_of<ChunkMemory<T>>(plan, direction)));
   return carver.bytes();
 }
 

@@ -34,6 +34,14 @@ class Carver {
   size_t bytes_ = 0;
 };
 
+// Of a struct that carves its arrays, Memory(shape .., carver).
+template <class Memory, class... Shape>
+size_t bytes_of(const Shape&... shape) {
+  Carver carver;
+  Memory(shape..., carver);
+  return carver.bytes();
+}
+
 // The workspace of one call: the caller's, or allocated here and released at the end.
 class Workspace {
  public:

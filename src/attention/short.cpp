@@ -42,13 +42,6 @@ struct Scratch {
   }
 };
 
-template <class T>
-size_t scratch_bytes(const Plan& plan, int32_t direction) {
-  Carver carver;
-  Scratch<T>(plan, direction, carver);
-  return carver.bytes();
-}
-
 // What the entries of a group see: of each if lengths differ, and of all together.
 struct Bounds {
   int32_t first[short_tokens], last[short_tokens], first_query[short_tokens], last_query[short_tokens];
@@ -209,7 +202,7 @@ template <class T, class Body>
 void for_each_group(const Plan& plan, const lamina_attention_arrays& arrays, int32_t direction, char* memory,
                     const Body& body) {
   const Call<T> call(plan, arrays);
-  const size_t bytes = scratch_bytes<T>(plan, direction);
+  const size_t bytes = bytes_of<Scratch<T>>(plan, direction);
   const int64_t entries = call.kernel.short_attention.entries;
   const Bounds common(plan);
   for_each_item(plan, (plan.n * plan.H_kv + entries - 1) / entries, [&](int64_t index, int slot) {
@@ -229,7 +222,7 @@ template <class T>
 size_t short_workspace(const Plan& plan, int32_t direction) {
   Carver carver;
   if (direction == LAMINA_BACKWARD) carver.take<double>(plan.n, plan.H);
-  carver.take<char>(plan.slots, static_cast<int64_t>(scratch_bytes<T>(plan, direction)));
+  carver.take<char>(plan.slots, static_cast<int64_t>(bytes_of<Scratch<T>>(plan, direction)));
   return carver.bytes();
 }
 
