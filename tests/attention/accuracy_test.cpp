@@ -170,7 +170,9 @@ void check_flat(bool positive) {
     EXPECT_LE(o, 1);
     EXPECT_LE(p, 1);
     if (keys == 256) first_o = o, first_p = p;
-    if (!positive) EXPECT_LE(o, 2 * first_o + 0.1L) << "the error of O grows with the length";
+    if (!positive) {
+      EXPECT_LE(o, 2 * first_o + 0.1L) << "the error of O grows with the length";
+    }
     EXPECT_LE(p, 2 * first_p + 0.1L) << "the error of P grows with the length";
   }
 }
