@@ -13,53 +13,30 @@ namespace {
 bool always(const Model&, const Task&, const Settings&) { return true; }
 bool softmax(const Model& model, const Task&, const Settings&) { return model.settings().is("attention", "softmax"); }
 
-// The other features that stand for all: the first of each class.
-std::vector<int64_t> others_of(const FeatureLaw& law, int64_t k) {
-  std::vector<int64_t> others;
-  for (const std::vector<int64_t>& members : feature_classes(law))
-    for (int64_t n : members)
-      if (n != k) {
-        if (others.size() < 4) others.push_back(n);
-        break;
-      }
-  return others;
-}
-
 std::string name_of(const char* letter, int64_t k) { return std::string(letter) + "_" + std::to_string(k); }
 std::string name_of(const char* letter, int64_t k, int64_t n) { return name_of(letter, k) + "_" + std::to_string(n); }
 
-std::vector<double> logits_of(const ProbeState& state, int64_t k) {
-  const FeatureLaw& law = *state.task.features();
-  std::vector<double> q;
-  for (int64_t n = 0; n < law.features; ++n) q.push_back(state.model.parameters()[n * law.dimension + k]);
-  return q;
-}
-
-// use(k, others, column, logits) for each watched query.
+// use(query, others, column) for each watched query.
 template <class Use>
 void each_watched(const ProbeState& state, Use use) {
-  const FeatureLaw& law = *state.task.features();
-  const FeaturePopulation& population = state.population();
-  for (int64_t k : law.watched) {
-    const std::vector<double> q = logits_of(state, k);
-    use(k, others_of(law, k), population.column(k, q), q);
-  }
+  const std::span<const WatchedQuery> watched = state.watched();
+  for (size_t i = 0; i < watched.size(); ++i) use(watched[i].query, watched[i].others, state.column(i));
 }
 
 std::vector<Column> weight_columns(const Model&, const Task& task) {
   std::vector<Column> columns;
   for (int64_t k : task.features()->watched) {
     columns.push_back({name_of("A", k), "v_k^T Q v_k"});
-    for (int64_t n : others_of(*task.features(), k)) columns.push_back({name_of("B", k, n), "v_n^T Q v_k: query k, key n"});
+    for (int64_t n : leading_others(*task.features(), k)) columns.push_back({name_of("B", k, n), "v_n^T Q v_k: query k, key n"});
   }
   return columns;
 }
 
 void weights(const ProbeState& state, std::vector<double>& row) {
-  for (int64_t k : state.task.features()->watched) {
-    const std::vector<double> q = logits_of(state, k);
-    row.push_back(q[k]);
-    for (int64_t n : others_of(*state.task.features(), k)) row.push_back(q[n]);
+  const int64_t stride = state.task.features()->dimension;
+  for (const auto& [k, others] : state.watched()) {
+    row.push_back(state.model.parameters()[k * stride + k]);
+    for (int64_t n : others) row.push_back(state.model.parameters()[n * stride + k]);
   }
 }
 
@@ -68,13 +45,13 @@ std::vector<Column> increment_columns(const Model&, const Task& task) {
   for (int64_t k : task.features()->watched) {
     columns.push_back({name_of("loss", k), "population loss given that the query is feature k"});
     columns.push_back({name_of("alpha", k), "minus the population gradient by A_k"});
-    for (int64_t n : others_of(*task.features(), k)) columns.push_back({name_of("beta", k, n), "minus the population gradient by B_k_n"});
+    for (int64_t n : leading_others(*task.features(), k)) columns.push_back({name_of("beta", k, n), "minus the population gradient by B_k_n"});
   }
   return columns;
 }
 
 void increments(const ProbeState& state, std::vector<double>& row) {
-  each_watched(state, [&](int64_t k, const std::vector<int64_t>& others, const ColumnValue& column, const std::vector<double>&) {
+  each_watched(state, [&](int64_t k, const std::vector<int64_t>& others, const ColumnValue& column) {
     const double p = state.task.features()->probability[k];
     row.push_back(column.loss), row.push_back(p * column.descent[k]);
     for (int64_t n : others) row.push_back(p * column.descent[n]);
@@ -85,14 +62,14 @@ std::vector<Column> attention_columns(const Model&, const Task& task) {
   std::vector<Column> columns;
   for (int64_t k : task.features()->watched) {
     columns.push_back({name_of("attention", k), "mean weight that query k puts on all copies of its own feature"});
-    for (int64_t n : others_of(*task.features(), k))
+    for (int64_t n : leading_others(*task.features(), k))
       columns.push_back({name_of("attention", k, n), "mean weight that query k puts on all copies of feature n"});
   }
   return columns;
 }
 
 void attentions(const ProbeState& state, std::vector<double>& row) {
-  each_watched(state, [&](int64_t k, const std::vector<int64_t>& others, const ColumnValue& column, const std::vector<double>&) {
+  each_watched(state, [&](int64_t k, const std::vector<int64_t>& others, const ColumnValue& column) {
     row.push_back(column.attention[k]);
     for (int64_t n : others) row.push_back(column.attention[n]);
   });
@@ -106,7 +83,7 @@ std::vector<Column> phase_columns(const Model&, const Task& task) {
 }
 
 void phases(const ProbeState& state, std::vector<double>& row) {
-  each_watched(state, [&](int64_t k, const std::vector<int64_t>&, const ColumnValue& column, const std::vector<double>&) {
+  each_watched(state, [&](int64_t k, const std::vector<int64_t>&, const ColumnValue& column) {
     row.push_back(phase_of(*state.task.features(), k, column));
   });
 }

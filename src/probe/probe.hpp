@@ -10,8 +10,14 @@
 
 namespace lamina {
 
-class FeaturePopulation;
+struct ColumnValue;
 struct RotationPopulation;
+
+// A query feature that probes follow, and the others that stand for all (leading_others).
+struct WatchedQuery {
+  int64_t query;
+  std::vector<int64_t> others;
+};
 
 // The state of a run at one recorded step.
 class ProbeState {
@@ -22,8 +28,9 @@ class ProbeState {
   int64_t step;
   // Metrics of a split; train is the set (or batch, or law) that the objective reads. Evaluated at most once each.
   std::function<const Metrics&(Split)> metrics;
-  // The exact law's columns, of tasks on features; made once a run.
-  std::function<const FeaturePopulation&()> population;
+  // Of tasks on features: the watched queries, and the exact law's value of the i-th one's column, evaluated at most once.
+  std::function<std::span<const WatchedQuery>()> watched;
+  std::function<const ColumnValue&(size_t)> column;
   // The same of rotating sequences.
   std::function<const RotationPopulation&()> rotation;
   // Loss and excess on the exact law, whatever data the run descends; of tasks on features, of regression and of rotating sequences.

@@ -34,8 +34,17 @@ std::vector<std::vector<int64_t>> feature_classes(const FeatureLaw& law) {
   return classes;
 }
 
+std::vector<int64_t> leading_others(const FeatureLaw& law, int64_t query) {
+  std::vector<int64_t> others;
+  for (const std::vector<int64_t>& members : feature_classes(law)) {
+    const auto other = std::ranges::find_if(members, [query](int64_t n) { return n != query; });
+    if (other != members.end() && others.size() < 4) others.push_back(*other);
+  }
+  return others;
+}
+
 FeaturePopulation::FeaturePopulation(const FeatureLaw& law, kernels::Map map, const kernels::Table<double>& table, bool tied)
-    : law_(law), map_(map), table_(&table) {
+    : law_(law), map_(map), table_(&table), one_{ColumnIntegral(table), {}} {
   const int64_t K = law.features;
   variable_.assign(static_cast<size_t>(K * K), 0);
   std::vector<std::vector<int64_t>> classes;
@@ -52,7 +61,10 @@ FeaturePopulation::FeaturePopulation(const FeatureLaw& law, kernels::Map map, co
       std::ranges::copy_if(members, std::back_inserter(others), [&](int64_t n) { return n != query; });
       if (!others.empty()) groups.push_back(std::move(others));
     }
-    add_part(query, groups, static_cast<double>(alike.size()));
+    Part made = part_of(query, groups, static_cast<double>(alike.size()));
+    made.first = variables();
+    for (int64_t member : made.member) entry_of_.push_back(member * K + query);
+    parts_.push_back(std::move(made));
     // The other queries of the class: their own entry, and those to each class without themselves.
     const Part& part = parts_.back();
     for (int64_t k : alike) {
@@ -68,16 +80,15 @@ FeaturePopulation::FeaturePopulation(const FeatureLaw& law, kernels::Map map, co
   }
 }
 
-void FeaturePopulation::add_part(int64_t query, const std::vector<std::vector<int64_t>>& groups, double queries) {
+FeaturePopulation::Part FeaturePopulation::part_of(int64_t query, const std::vector<std::vector<int64_t>>& groups, double queries) const {
   const size_t count = groups.size();
   Part part;
-  part.query = query, part.first = variables();
+  part.query = query;
   part.probability = queries * law_.probability[static_cast<size_t>(query)];
   FeatureColumn& column = part.column;
   column.length = law_.length, column.masked = law_.masked, column.value = moment(query, query);
   for (const std::vector<int64_t>& members : groups) {
     part.member.push_back(members[0]);
-    entry_of_.push_back(members[0] * law_.features + query);
     column.probability.push_back(law_.probability[static_cast<size_t>(members[0])]);
     column.multiplicity.push_back(static_cast<double>(members.size()));
   }
@@ -94,7 +105,7 @@ void FeaturePopulation::add_part(int64_t query, const std::vector<std::vector<in
       column.to_nothing[m] = moment(query, query) - moment(groups[m][0], query);
     }
   }
-  parts_.push_back(std::move(part));
+  return part;
 }
 
 std::vector<double> FeaturePopulation::entries() const {
@@ -140,23 +151,37 @@ double FeaturePopulation::loss_and_gradient(const double* x, double* gradient, c
   return loss;
 }
 
-ColumnValue FeaturePopulation::column(int64_t query, std::span<const double> logits) const {
+ColumnValue FeaturePopulation::column(int64_t query, std::span<const double> logits) {
   const int64_t K = law_.features;
+  const bool softmax = map_ == kernels::Map::softmax;
   const Part* part = nullptr;
   for (const Part& candidate : parts_)
     if (candidate.first == variable_[query * K + query]) part = &candidate;
   std::vector<double> x(part->member.size());
-  const auto index = [&](int64_t n) { return variable_[n * K + query] - part->first; };
-  for (int64_t n = 0; n < K; ++n) x[index(n)] = logits[n];
-  for (int64_t n = 0; n < K; ++n)
-    if (x[index(n)] != logits[n]) return FeaturePopulation(law_, map_, *table_, false).column(query, logits);
-  ColumnIntegral integral(*table_);
-  ColumnValue value, all;
-  evaluate(*part, x.data(), map_ == kernels::Map::softmax, integral, value);
-  all.loss = value.loss;
-  for (int64_t n = 0; n < K; ++n) {
-    all.descent.push_back(value.descent[index(n)]);
-    if (map_ == kernels::Map::softmax) all.attention.push_back(value.attention[index(n)]);
+  const auto tied = [&](int64_t n) { return variable_[n * K + query] - part->first; };
+  for (int64_t n = 0; n < K; ++n) x[tied(n)] = logits[n];
+  bool alike = true;
+  for (int64_t n = 0; n < K; ++n) alike = alike && x[tied(n)] == logits[n];
+  if (!alike) {
+    const auto [place, fresh] = alone_.try_emplace(query);
+    if (fresh) {
+      std::vector<std::vector<int64_t>> groups{{query}};
+      for (int64_t n = 0; n < K; ++n)
+        if (n != query) groups.push_back({n});
+      place->second = part_of(query, groups, 1);
+    }
+    part = &place->second;
+    x.resize(static_cast<size_t>(K));
+    for (int64_t n = 0; n < K; ++n) x[n] = logits[part->member[n]];
+  }
+  evaluate(*part, x.data(), softmax, one_.integral, one_.value);
+  ColumnValue all;
+  all.loss = one_.value.loss;
+  all.descent.resize(static_cast<size_t>(K)), all.attention.resize(softmax ? all.descent.size() : 0);
+  for (int64_t i = 0; i < K; ++i) {
+    const int64_t n = alike ? i : part->member[i], group = alike ? tied(i) : i;
+    all.descent[n] = one_.value.descent[group];
+    if (softmax) all.attention[n] = one_.value.attention[group];
   }
   return all;
 }

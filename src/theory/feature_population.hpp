@@ -6,6 +6,7 @@
 // Features with the same probability and exchangeable values of f are one class. Descent from a Q that is alike on classes
 // stays so: then only one entry of each kind is a variable.
 #pragma once
+#include <map>
 #include <memory>
 
 #include "base/parallel.hpp"
@@ -31,18 +32,19 @@ class FeaturePopulation {
   double loss_and_gradient(const double* x, double* gradient, const Team& team);
   // Linear and relu attention at finite N: L - inf L, as LinearOptima has it.
   double excess(const double* x);
-  // L_k, -dL_k/dq_n and E a_n (softmax) for every feature n, from the K logits of query k.
-  ColumnValue column(int64_t query, std::span<const double> logits) const;
+  // L_k, -dL_k/dq_n and E a_n (softmax) for every feature n, from the K logits of query k. One call at a time.
+  ColumnValue column(int64_t query, std::span<const double> logits);
 
  private:
   struct Part {  // queries that are alike
     int64_t query;
     double probability;  // of all of them
-    int64_t first;       // variable
+    int64_t first = 0;   // variable
     std::vector<int64_t> member;  // a feature of each group; the query first
     FeatureColumn column;
   };
-  void add_part(int64_t query, const std::vector<std::vector<int64_t>>& groups, double queries);
+  // queries: how many the part stands for. first is left to the caller.
+  Part part_of(int64_t query, const std::vector<std::vector<int64_t>>& groups, double queries) const;
   void evaluate(const Part& part, const double* x, bool with_attention, ColumnIntegral& integral, ColumnValue& out) const;
   void evaluate_linear(const Part& part, const double* g, ColumnValue& out) const;
   double moment(int64_t m, int64_t n) const { return law_.moments.empty() ? (m == n ? 1.0 : 0.0) : law_.moments[m * law_.features + n]; }
@@ -61,9 +63,14 @@ class FeaturePopulation {
   std::vector<Part> parts_;
   std::vector<int64_t> variable_;  // [K,K]: of entry (key n, query k)
   std::vector<int64_t> entry_of_;  // [variables]: one entry n * K + k of each
+  std::map<int64_t, Part> alone_;  // of queries whose column was asked for with logits that ties would have equal: every feature a group
+  Slot one_;                       // of column
 };
 
 // The classes of exchangeable features, each in ascending order, by their first members.
 std::vector<std::vector<int64_t>> feature_classes(const FeatureLaw& law);
+
+// The features other than the query that stand for all: the first of each of the first four classes that have one.
+std::vector<int64_t> leading_others(const FeatureLaw& law, int64_t query);
 
 }  // namespace lamina

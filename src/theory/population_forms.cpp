@@ -87,7 +87,7 @@ void attention(const Task* task, Arguments in, Results out) {
   const FeatureLaw& law = law_of(task);
   require_matrix(law, in);
   std::ranges::fill(out, 0.0);
-  const FeaturePopulation form = softmax_population(law);
+  FeaturePopulation form = softmax_population(law);
   for (int64_t k = 0; k < law.features; ++k) {
     const ColumnValue column = form.column(k, logits_of(law, in, k));
     for (int64_t n = 0; n < law.features; ++n) out[n * law.dimension + k] = column.attention[n];

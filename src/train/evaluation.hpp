@@ -1,9 +1,11 @@
 // What probes read: the set that the objective descends, fresh prompts of the same law, prompts with unseen answers, the exact
 // laws. Each is made once, when first asked for, and a set or law is measured at most once a step.
 #pragma once
+#include <algorithm>
 #include <array>
 #include <memory>
 
+#include "probe/probe.hpp"
 #include "theory/feature_population.hpp"
 #include "theory/rotation_population.hpp"
 #include "train/objective.hpp"
@@ -16,7 +18,7 @@ class Evaluation {
       : task_(std::move(task)), settings_(settings), team_(team) {}
 
   void begin(const Model& model, Objective& objective, int64_t step) {
-    if (step != step_) measured_ = {}, exact_measured_ = false;
+    if (step != step_) measured_ = {}, exact_measured_ = false, std::ranges::fill(columns_measured_, false);
     model_ = &model, objective_ = &objective, step_ = step;
   }
 
@@ -45,10 +47,28 @@ class Evaluation {
     return exact_loss_;
   }
 
-  const FeaturePopulation& population() {
-    if (!population_)
-      population_ = std::make_unique<FeaturePopulation>(*task_->features(), attention_map(model_->settings()), *model_->isa().f64, true);
-    return *population_;
+  // Of tasks on features.
+  std::span<const WatchedQuery> watched() {
+    const FeatureLaw& law = *task_->features();
+    if (watched_.empty())
+      for (const int64_t k : law.watched) watched_.push_back({k, leading_others(law, k)});
+    return watched_;
+  }
+  // The exact law's value of a watched query's column.
+  const ColumnValue& column(size_t i) {
+    const FeatureLaw& law = *task_->features();
+    if (!population_) {
+      population_ = std::make_unique<FeaturePopulation>(law, attention_map(model_->settings()), *model_->isa().f64, true);
+      columns_.resize(law.watched.size()), columns_measured_.resize(law.watched.size());
+    }
+    if (!columns_measured_[i]) {
+      std::vector<double> logits(static_cast<size_t>(law.features));
+      for (size_t n = 0; n < logits.size(); ++n)
+        logits[n] = model_->parameters()[n * static_cast<size_t>(law.dimension) + static_cast<size_t>(law.watched[i])];
+      columns_[i] = population_->column(law.watched[i], logits);
+      columns_measured_[i] = true;
+    }
+    return columns_[i];
   }
   const RotationPopulation& rotation() {
     if (!rotation_) rotation_ = std::make_unique<RotationPopulation>(*task_->rotation());
@@ -74,7 +94,10 @@ class Evaluation {
   std::unique_ptr<Objective> exact_;
   Loss exact_loss_;
   bool exact_measured_ = false;
+  std::vector<WatchedQuery> watched_;
   std::unique_ptr<FeaturePopulation> population_;
+  std::vector<ColumnValue> columns_;  // [watched]
+  std::vector<char> columns_measured_;
   std::unique_ptr<RotationPopulation> rotation_;
 };
 

@@ -235,7 +235,7 @@ ProbeState Trainer::state() {
   objective_->write(*model_);
   evaluation_->begin(*model_, *objective_, step_);
   return {*model_, *task_, settings_, step_, [this](Split split) -> const Metrics& { return evaluation_->at(split); },
-          [this]() -> const FeaturePopulation& { return evaluation_->population(); },
+          [this] { return evaluation_->watched(); }, [this](size_t i) -> const ColumnValue& { return evaluation_->column(i); },
           [this]() -> const RotationPopulation& { return evaluation_->rotation(); }, [this] { return exact(); }};
 }
 

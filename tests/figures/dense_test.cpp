@@ -253,7 +253,7 @@ TEST(F3, SamplesBreakTheSymmetry) {
 TEST(F3, ColumnsOfALongRunDecouple) {
   const auto task = convergence_task("features=4 prompt_length=9 feature_law=zipf");
   const FeatureLaw& law = *task->features();
-  const FeaturePopulation form(law, kernels::Map::softmax, *kernels::select(nullptr)->f64, false);
+  FeaturePopulation form(law, kernels::Map::softmax, *kernels::select(nullptr)->f64, false);
   const auto end_of = [&](const Vector& start) {
     const auto model = trainer_of("features=4 prompt_length=9 feature_law=zipf", convergence)->model().clone();
     model->set_parameters(start);

@@ -115,7 +115,7 @@ TEST(F19, ErrorOfSampledDescent) {
 // Cancellation: 1 - 2 E a + E sum a^2 is below 1e-14 where the loss itself still has all its digits.
 TEST(Traps, LossNearConvergenceKeepsItsDigits) {
   const auto task = convergence_task("features=10 prompt_length=inf");
-  const FeaturePopulation form(*task->features(), kernels::Map::softmax, *kernels::select(nullptr)->f64, true);
+  FeaturePopulation form(*task->features(), kernels::Map::softmax, *kernels::select(nullptr)->f64, true);
   for (const double A : {10.0, 20.0, 40.0, 80.0, 160.0}) {
     std::vector<double> q(10, -A / 9);
     q[3] = A;

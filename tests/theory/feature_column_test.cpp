@@ -97,7 +97,7 @@ Exact enumerate(const System& s) {
 // Every slope to 1e-13 of the largest one, not of the loss, of which they may be the smallest part; and their sum is 0.
 void expect_enumerated(const System& s, const std::string& where, bool each = true) {
   const Exact exact = enumerate(s);
-  const FeaturePopulation population(law_of(s), kernels::Map::softmax, *kernels::select(nullptr)->f64, true);
+  FeaturePopulation population(law_of(s), kernels::Map::softmax, *kernels::select(nullptr)->f64, true);
   const ColumnValue value = population.column(s.query, s.q);
   constexpr double least = std::numeric_limits<double>::min();
   EXPECT_NEAR(value.loss, exact.loss, 1e-13 * static_cast<double>(exact.loss) + least) << where;
@@ -125,6 +125,31 @@ void expect_enumeration(Change change, const std::string& what) {
         change(s.q);
         expect_enumerated(s, "system " + std::to_string(number) + (masked ? " masked" : " unmasked") + (general ? " general" : "") + what);
       }
+}
+
+// One population asked for columns of one query and another, with ties and without, gives what a new one gives: the bits do not depend
+// on what was asked before.
+TEST(FeatureColumn, WhatWasAskedBeforeLeavesNoTrace) {
+  for (const char* law : {"features=6 prompt_length=30", "features=5 prompt_length=20 feature_weights=1,4,4,2,1", "features=4 prompt_length=9 mask=no "
+                          "second_moments=2,1,0,0,1,2,0,0,0,0,1,0,0,0,0,3"}) {
+    const auto task = convergence_task(law);
+    const auto K = static_cast<size_t>(task->features()->features);
+    FeaturePopulation kept(*task->features(), kernels::Map::softmax, *kernels::select(nullptr)->f64, true);
+    for (const int64_t query : {1, 2, 1, 0, 2})
+      for (const bool tied : {false, true, false}) {
+        std::vector<double> q(K, 0.5);
+        for (size_t n = 0; n < K && !tied; ++n) q[n] = 0.3 * static_cast<double>((n * n + static_cast<size_t>(query)) % 5);
+        FeaturePopulation fresh(*task->features(), kernels::Map::softmax, *kernels::select(nullptr)->f64, true);
+        const ColumnValue value = kept.column(query, q), want = fresh.column(query, q);
+        EXPECT_EQ(value.loss, want.loss) << law << " query " << query;
+        EXPECT_EQ(value.descent, want.descent) << law << " query " << query;
+        EXPECT_EQ(value.attention, want.attention) << law << " query " << query;
+        FeaturePopulation apart(*task->features(), kernels::Map::softmax, *kernels::select(nullptr)->f64, false);  // every feature a group
+        const ColumnValue other = apart.column(query, q);
+        EXPECT_NEAR(other.loss, want.loss, 1e-15) << law << " query " << query;
+        for (size_t n = 0; n < K; ++n) EXPECT_NEAR(other.descent[n], want.descent[n], 1e-15) << law << " query " << query << " key " << n;
+      }
+  }
 }
 
 TEST(FeatureColumn, EqualsEnumeration) {
@@ -292,7 +317,7 @@ TEST(FeatureFloor, ClosedForms) {
   EXPECT_GT(floor, least);
   EXPECT_LT(floor, 1.08 * least);
   // No logits do better: far along A, around and away from the minimum in B_1.
-  const FeaturePopulation population(*rare->features(), kernels::Map::softmax, *kernels::select(nullptr)->f64, true);
+  FeaturePopulation population(*rare->features(), kernels::Map::softmax, *kernels::select(nullptr)->f64, true);
   double best = 1;
   for (double B = -6; B <= 0; B += 0.01) {
     std::vector<double> q(20, 0.0);
@@ -315,7 +340,7 @@ TEST(FeatureFloor, UnmaskedQueryOfAnyClassOfFunctions) {
     for (const char* Gm : moments)
       for (const int N : {2, 7}) {
         const auto task = convergence_task(std::string("features=3 mask=no prompt_length=") + std::to_string(N) + " " + law + " second_moments=" + Gm);
-        const FeaturePopulation population(*task->features(), kernels::Map::softmax, *kernels::select(nullptr)->f64, false);
+        FeaturePopulation population(*task->features(), kernels::Map::softmax, *kernels::select(nullptr)->f64, false);
         for (int64_t k = 0; k < 3; ++k) {
           double best = 1e9;
           for (double a = -10; a <= 12; a += 0.5)

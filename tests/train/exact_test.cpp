@@ -56,7 +56,7 @@ std::pair<double, double> sample_loss(const Model& model, const Task& task, int6
 double theory_loss(const Task& task, const Model& model) {
   const std::vector<double>& x = model.parameters();
   if (const FeatureLaw* law = task.features()) {
-    const FeaturePopulation form(*law, attention_map(model.settings()), *model.isa().f64, false);
+    FeaturePopulation form(*law, attention_map(model.settings()), *model.isa().f64, false);
     double loss = 0;
     for (int64_t k = 0; k < law->features; ++k) {
       std::vector<double> logits;
