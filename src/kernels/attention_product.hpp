@@ -47,20 +47,20 @@ LAMINA_INLINE void add_products(Batch<T> (&sum)[height][vectors], int64_t k, con
 }
 
 // Rows of a tile in memory, c_row apart.
-template <int height, int vectors, class T>
-LAMINA_INLINE void load_rows(Batch<T> (&sum)[height][vectors], const T* c, int64_t c_row, Tail<T> tail) {
+template <int height, int vectors, class T, class... Tails>
+LAMINA_INLINE void load_rows(Batch<T> (&sum)[height][vectors], const T* c, int64_t c_row, Tails... tail) {
   unroll<height>([&](int i) LAMINA_INLINE_LAMBDA {
     unroll<vectors>([&](int v) LAMINA_INLINE_LAMBDA {
-      sum[i][v] = v == vectors - 1 ? load(c + v * width<T>, tail) : load(c + v * width<T>);
+      sum[i][v] = v == vectors - 1 ? load(c + v * width<T>, tail...) : load(c + v * width<T>);
     });
     c += c_row;
   });
 }
-template <int height, int vectors, class T>
-LAMINA_INLINE void store_rows(const Batch<T> (&sum)[height][vectors], T* c, int64_t c_row, Tail<T> tail) {
+template <int height, int vectors, class T, class... Tails>
+LAMINA_INLINE void store_rows(const Batch<T> (&sum)[height][vectors], T* c, int64_t c_row, Tails... tail) {
   unroll<height>([&](int i) LAMINA_INLINE_LAMBDA {
     unroll<vectors>([&](int v) LAMINA_INLINE_LAMBDA {
-      v == vectors - 1 ? store(c + v * width<T>, sum[i][v], tail) : store(c + v * width<T>, sum[i][v]);
+      v == vectors - 1 ? store(c + v * width<T>, sum[i][v], tail...) : store(c + v * width<T>, sum[i][v]);
     });
     c += c_row;
   });

@@ -31,34 +31,38 @@ LAMINA_INLINE int64_t clamped(int64_t x, int64_t most) {
   return x < 0 ? 0 : x < most ? x : most;
 }
 
-template <class T, int height>
-LAMINA_INLINE void few_tile(const FewProduct<T>& p, int64_t r, int64_t c, Tail<T> tail) {
+template <class T, int height, class... Tails>
+LAMINA_INLINE void few_tile(const FewProduct<T>& p, int64_t r, int64_t c, Tails... tail) {
   Batch<T> sum[height][1];
   T* const to = p.c + r * p.c_row + c;
   for_each_sum<height, 1>([&](int i, int) LAMINA_INLINE_LAMBDA { sum[i][0] = splat(T(0)); });
-  if (p.accumulate) load_rows<height, 1>(sum, to, p.c_row, tail);
+  if (p.accumulate) load_rows<height, 1>(sum, to, p.c_row, tail...);
   int64_t first = 0, last = p.depth;
   if (p.apart) {
     first = clamped(r - p.before, p.depth);
     last = clamped(r + p.after + 1, p.depth);
   }
   add_products(sum, last - first, p.a + r * p.a_row + first * p.a_col, p.a_row, p.a_col, p.b + first * p.b_row + c, p.b_row, 0,
-               tail);
+               tail...);
   if (p.scale) for_each_sum<height, 1>([&](int i, int) LAMINA_INLINE_LAMBDA { sum[i][0] = sum[i][0] * splat(p.scale[r + i]); });
   if (p.divisor)
     for_each_sum<height, 1>([&](int i, int) LAMINA_INLINE_LAMBDA { sum[i][0] = sum[i][0] / splat(p.divisor[r + i]); });
-  store_rows<height, 1>(sum, to, p.c_row, tail);
+  store_rows<height, 1>(sum, to, p.c_row, tail...);
 }
 
+// Whole registers have no tail: masked loads of K and V are slow where they come from memory.
+template <class T, class... Tails>
+LAMINA_INLINE void few_column(const FewProduct<T>& p, int64_t c, Tails... tail) {
+  int64_t r = 0;
+  for (; r + 8 <= p.rows && !p.apart; r += 8) few_tile<T, 8>(p, r, c, tail...);
+  for (; r + 4 <= p.rows && !p.apart; r += 4) few_tile<T, 4>(p, r, c, tail...);
+  for (; r < p.rows; ++r) few_tile<T, 1>(p, r, c, tail...);
+}
 template <class T>
 __attribute__((noinline)) void few_product(const FewProduct<T>& p) {
-  for (int64_t c = 0; c < p.cols; c += width<T>) {
-    const Tail<T> tail(p.cols - c < width<T> ? p.cols - c : width<T>);
-    int64_t r = 0;
-    for (; r + 8 <= p.rows && !p.apart; r += 8) few_tile<T, 8>(p, r, c, tail);
-    for (; r + 4 <= p.rows && !p.apart; r += 4) few_tile<T, 4>(p, r, c, tail);
-    for (; r < p.rows; ++r) few_tile<T, 1>(p, r, c, tail);
-  }
+  int64_t c = 0;
+  for (; c + width<T> <= p.cols; c += width<T>) few_column(p, c);
+  if (c < p.cols) few_column(p, c, Tail<T>(p.cols - c));
 }
 
 // y = factor X^T, one register a feature; lanes past the last row repeat it.

@@ -46,8 +46,9 @@ void short_interleave(int64_t rows, int64_t cols, T factor, const T* const* x, i
   each_run<T>(runs.count, runs.length, [&](int64_t r, int64_t e, int64_t n) LAMINA_INLINE_LAMBDA {
     Batch<T> part[w];
     const int64_t at = r * runs.x_run + e;
-    const Tail<T> tail(n);
-    unroll<w>([&](int l) LAMINA_INLINE_LAMBDA { part[l] = load(x[l] + at, tail); });
+    const auto read = [&](auto... tail)
+                          LAMINA_INLINE_LAMBDA { unroll<w>([&](int l) LAMINA_INLINE_LAMBDA { part[l] = load(x[l] + at, tail...); }); };
+    n == w ? read() : read(Tail<T>(n));
     transpose(part);
     T* const to = y + (r * runs.y_run + e * runs.y_step) * w;
     unroll<w>([&](int l) LAMINA_INLINE_LAMBDA {
