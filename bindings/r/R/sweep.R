@@ -116,8 +116,10 @@ plot.lamina_sweep <- function(x, column = "excess", over = "seed", probs = c(0.1
   all <- unlist(rows[drawn])
   logarithmic <- any(is.finite(all) & all > 0)
   ylim <- range(all[is.finite(all) & (all > 0 | !logarithmic)])
+  far <- logarithmic && log10(ylim[2] / ylim[1]) > 2
   graphics::plot(range(rows$step), ylim, type = "n", log = if (logarithmic) "y" else "", xlab = xlab, ylab = ylab, main = main,
-                 sub = sub, cex.sub = 0.8, las = 1, ...)
+                 sub = sub, cex.sub = 0.8, las = 1, yaxt = if (far) "n" else "s", ...)
+  if (far) decade_axis(log10(ylim))
   colours <- grDevices::hcl.colors(nlevels(group), "Dark 3")
   for (i in seq_len(nlevels(group))) {
     part <- rows[group == levels(group)[i], ]
