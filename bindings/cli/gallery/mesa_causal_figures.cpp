@@ -75,7 +75,7 @@ Plot causal(const Parameters& with) {
   }
   tokens.y.maximum = 3;
   for (Panel* panel : {&parents, &tokens, &loss}) panel->marks = {{with.number("stage_one_steps"), "second stage"}};
-  return {"Causal structure in two stages" + sizes, 2, {std::move(parents), std::move(tokens), std::move(loss)}};
+  return {"Causal structure in two stages" + sizes, 3, {std::move(parents), std::move(tokens), std::move(loss)}};
 }
 
 constexpr std::array figures{
