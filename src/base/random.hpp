@@ -21,11 +21,7 @@ class Random {
       : counter_{{0, index, static_cast<uint64_t>(purpose), 0}}, key_{{seed, 0x6c616d696e61}} {}
 
   uint64_t word() {
-    if (used_ == 4) {
-      block_ = r123::Philox4x64()(counter_, key_);
-      ++counter_[0];
-      used_ = 0;
-    }
+    if (used_ == 4) refill();
     return block_[used_++];
   }
   // Uniform on [0, 1), a multiple of 2^-53.
@@ -36,21 +32,14 @@ class Random {
   }
   bool bernoulli(double probability) { return uniform() < probability; }
   // The next words, all at once: as many calls of word() give the same.
-  void words(std::span<uint64_t> out) {
-    size_t i = 0;
-    while (i < out.size() && used_ < 4) out[i++] = block_[used_++];
-    for (; i + 4 <= out.size(); i += 4) {
-      const auto block = r123::Philox4x64()(counter_, key_);
-      ++counter_[0];
-      for (size_t j = 0; j < 4; ++j) out[i + j] = block[j];
-    }
-    while (i < out.size()) out[i++] = word();
-  }
+  void words(std::span<uint64_t> out);
   // Standard normal by inversion (Wichura, AS 241), relative error 1e-15; one word each.
   double normal();
   void normals(std::span<double> out);
 
  private:
+  void refill();
+
   r123::Philox4x64::ctr_type counter_;
   r123::Philox4x64::key_type key_;
   r123::Philox4x64::ctr_type block_{};

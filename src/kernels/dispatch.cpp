@@ -69,4 +69,13 @@ const InstructionSet& own_set() {
   return set;
 }
 
+NormalsOfWords normals_of_words(int32_t index) {
+  return normals_of_set[at(index) - instruction_sets];
+}
+
+NormalsOfWords normals_of_words() {
+  static const NormalsOfWords own = normals_of_set[&own_set() - instruction_sets];
+  return own;
+}
+
 }  // namespace lamina::kernels
