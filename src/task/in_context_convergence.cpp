@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <mutex>
 #include <numeric>
 #include <optional>
 
 #include "base/cholesky.hpp"
 #include "kernels/scalar_math.hpp"
 #include "task/draw.hpp"
+#include "task/multinomial.hpp"
 #include "task/option_check.hpp"
 #include "task/registry.hpp"
 
@@ -82,12 +84,21 @@ class InContextConvergence final : public Task {
     require_drawn(split);
     out.resize(count, law_.length + 1);
     out.values.resize(out.tokens.size());
-    std::vector<double> f(static_cast<size_t>(law_.features)), normal(f.size());
+    const auto K = static_cast<size_t>(law_.features);
+    std::vector<double> f(K), normal(K);
+    Counted drawn;
     for (int64_t i = 0; i < count; ++i) {
-      Random random(seed, purpose_of(split), static_cast<uint64_t>(first + i));
       const std::span<int32_t> row = out.row(i);
-      draw_tokens(random, row);
-      random.normals(normal);
+      if (counted()) {
+        const int64_t at = i % lanes;
+        if (at == 0) draw_counted(split, seed, first + i, std::min(lanes, count - i), drawn);
+        drawn.write_tokens(static_cast<size_t>(at), row);
+        normals_of(std::span<const uint64_t>(drawn.labels).subspan(static_cast<size_t>(at) * K, K), normal);
+      } else {
+        Random random(seed, purpose_of(split), static_cast<uint64_t>(first + i));
+        draw_tokens(random, row);
+        random.normals(normal);
+      }
       make_function(normal, f);
       const std::span<double> y = out.values_of(i);
       for (size_t j = 0; j < row.size(); ++j) y[j] = f[static_cast<size_t>(row[j])];
@@ -97,8 +108,21 @@ class InContextConvergence final : public Task {
 
   bool sample_counts(Split split, uint64_t seed, int64_t first, int64_t count, int64_t at, FeatureCounts& out) const override {
     require_drawn(split);
-    constexpr size_t histograms = 4;  // so that a token need not wait for the last of the same feature
     const auto K = static_cast<size_t>(law_.features);
+    if (counted()) {
+      Counted drawn;
+      std::vector<double> normal(root_.empty() ? 0 : static_cast<size_t>(std::min(lanes, count)) * K);
+      for (int64_t part = 0; part < count; part += lanes) {
+        draw_counted(split, seed, first + part, std::min(lanes, count - part), drawn);
+        const auto row = static_cast<size_t>(at + part), prompts = drawn.query.size();
+        std::ranges::copy(drawn.query, out.query.begin() + static_cast<std::ptrdiff_t>(row));
+        for (size_t i = 0; i < prompts; ++i)
+          for (size_t n = 0; n < K; ++n) out.occurs[(row + i) * K + n] = drawn.occurs[n * prompts + i];
+        write_functions(drawn.labels, normal, std::span(out.label).subspan(row * K, prompts * K));
+      }
+      return true;
+    }
+    constexpr size_t histograms = 4;  // so that a token need not wait for the last of the same feature
     std::vector<int32_t> tokens(static_cast<size_t>(law_.length + 1)), occurs(histograms * K);
     std::vector<uint64_t> words(static_cast<size_t>(count) * K);
     std::vector<double> normal(root_.empty() ? 0 : words.size());
@@ -115,9 +139,7 @@ class InContextConvergence final : public Task {
       double* row = out.occurs.data() + static_cast<size_t>(at + i) * K;
       for (size_t n = 0; n < K; ++n) row[n] = (occurs[n] + occurs[K + n]) + (occurs[2 * K + n] + occurs[3 * K + n]);
     }
-    const std::span<double> labels = std::span(out.label).subspan(static_cast<size_t>(at) * K, words.size());
-    normals_of(words, root_.empty() ? labels : normal);
-    for (size_t i = 0; i < normal.size(); i += K) make_function(std::span(normal).subspan(i, K), labels.subspan(i, K));
+    write_functions(words, normal, std::span(out.label).subspan(static_cast<size_t>(at) * K, words.size()));
     return true;
   }
 
@@ -129,6 +151,59 @@ class InContextConvergence final : public Task {
       fail(LAMINA_E_UNSUPPORTED, "prompt_length is " + std::to_string(law_.length) + ", must be at most " + number_text(largest_sampled) +
                                      " to be drawn; or use data=population");
     if (!has(split)) fail(LAMINA_E_UNSUPPORTED, "the unseen split cannot be drawn: every feature occurs in training");
+  }
+
+  // Where a prompt is longer than there are features, these are counted and put into order only for who asks for tokens. Its stream: the
+  // query and the halvings of the first part, the labels, the halvings of the other parts, the order; a half of a word each but the order.
+  static constexpr int64_t lanes = 64;  // prompts at once
+  struct Counted {
+    std::vector<Random> streams;         // before the order
+    std::vector<int32_t> query, occurs;  // [prompts], [features, prompts]
+    std::vector<uint64_t> labels;        // [prompts, features]: what normal numbers are made of; halves of words, and half a unit
+    std::vector<uint64_t> words;         // memory
+    std::vector<int32_t> part;           // memory
+
+    void write_tokens(size_t prompt, std::span<int32_t> row) {
+      const size_t prompts = query.size();
+      auto to = row.begin();
+      for (size_t n = 0; n * prompts < occurs.size(); ++n) to = std::fill_n(to, occurs[n * prompts + prompt], static_cast<int32_t>(n));
+      *to = query[prompt];
+      for (size_t j = row.size() - 1; j > 1; --j) std::swap(row[j - 1], row[static_cast<size_t>(streams[prompt].below(static_cast<int64_t>(j)))]);
+    }
+  };
+
+  bool counted() const { return law_.features <= std::min(law_.length, Multinomial::most_features); }
+
+  void draw_counted(Split split, uint64_t seed, int64_t first, int64_t prompts, Counted& out) const {
+    std::call_once(tables_made_, [&] {
+      multinomial_ = std::make_unique<Multinomial>(law_.probability, law_.length);
+      query_.add(law_.probability);
+    });
+    const auto K = static_cast<size_t>(law_.features), count = static_cast<size_t>(prompts), whole = (K + 1) / 2;  // words of K halves
+    const auto stride = static_cast<int64_t>(whole);
+    out.streams.clear();
+    out.query.resize(count), out.labels.resize(count * K), out.occurs.resize(count * K), out.words.resize(count * 2 * whole);
+    for (size_t i = 0; i < count; ++i) {
+      const std::span<uint64_t> words = std::span(out.words).subspan(i * 2 * whole, 2 * whole);
+      out.streams.emplace_back(seed, purpose_of(split), static_cast<uint64_t>(first) + i).words(words);
+      out.query[i] = query_.draw(0, static_cast<uint32_t>(words[0]));
+      for (size_t n = 0; n < K; ++n) out.labels[i * K + n] = (words[whole + n / 2] >> (n % 2 * 32) << 32) | uint64_t{1} << 31;
+    }
+    multinomial_->draw(0, prompts, out.words.data(), 2 * stride, 1, out.occurs.data());
+    out.part.resize(multinomial_->parts() > 1 ? count * K : 0);
+    for (int64_t part = 1; part < multinomial_->parts(); ++part) {
+      for (size_t i = 0; i < count; ++i) out.streams[i].words(std::span(out.words).subspan(i * whole, whole));
+      multinomial_->draw(part, prompts, out.words.data(), stride, 0, out.part.data());
+      for (size_t i = 0; i < out.part.size(); ++i) out.occurs[i] += out.part[i];
+    }
+  }
+
+  // Of words [prompts, features]; normal is memory for as many, or empty where the function is its normal numbers.
+  void write_functions(std::span<const uint64_t> words, std::span<double> normal, std::span<double> labels) const {
+    if (root_.empty()) return normals_of(words, labels);
+    const size_t K = static_cast<size_t>(law_.features);
+    normals_of(words, normal.first(labels.size()));
+    for (size_t i = 0; i < labels.size(); i += K) make_function(normal.subspan(i, K), labels.subspan(i, K));
   }
 
   void draw_tokens(Random& random, std::span<int32_t> row) const {
@@ -218,6 +293,9 @@ class InContextConvergence final : public Task {
   FeatureLaw law_;
   AliasTables table_;
   std::optional<PackedUniform> uniform_;  // of a balanced law, in place of the table: several features a word
+  mutable std::once_flag tables_made_;
+  mutable std::unique_ptr<const Multinomial> multinomial_;  // made when prompts are first counted
+  mutable WordLaws query_;
   std::vector<double> root_;  // Cholesky factor of Gm; empty: the identity
 };
 
