@@ -111,9 +111,9 @@ LAMINA_API lamina_status lamina_catalogue_entry_init(lamina_catalogue_entry* ent
  *   softmax: P = exp(S - lse),  lse = log sum_j exp(S);  linear: P = S;  relu: P = max(S, 0); linear and relu are divided by
  *   nothing, by the number of visible keys, or by their row sum. A row that sees no key gives O = 0, lse = -inf, gradients 0.
  * A bias of -inf hides a key; a finite one, also the least number of the type, is added: a row full of it weighs its keys alike.
- * Long linear attention takes time linear in the length, unless it is divided by the row sum or has a bias, a mask, a left
- * window, or a plan with weights or scores, or a number of q, k, v or d_o of the key head is not finite: these round differently,
- * all else gives the same bits. The sums of K V (backward also of Q d_o) over a sequence must then be in the type's range.
+ * Long linear attention takes time linear in the length, unless it is divided by the row sum or has a bias, a mask, a left window, weights
+ * or scores, or numbers of q, k, v or d_o of the key head that are not finite, or too large or small for sums of K V and Q d_o: these round
+ * differently, all else gives the same bits. Zeros and sizes of 1e-15 to 1e9 (float64: 1e-140 to 1e90) are not, to 2^26 keys, scale 1.
  * Softmax is off by at most u max|V| (128 + 4 max(scale sum|q||k| + |bias|)), u the unit roundoff, to 65 536 keys, where q scale
  * log2(e) and keys max|V| are in the type's range; by 8 instead of 128 where values have both signs.
  * Backward needs about 10 MB a thread, and computes scores again above 16384 keys (float32; 8192 in float64). */

@@ -31,7 +31,7 @@
 //   dK and dV over (head of the group, query) ascending: one chain, or in a sequence of more than 512 queries one for each 512
 //   (a segment) of a head; the first goes on from 0, the others are added to it, ascending, where the segment's band has keys
 // Linear attention of long sequences goes by states, in an order of its own: states.hpp.
-// No step may leave the range of the type: results are right where c Q, t and o are finite in it; of states, where their sums are.
+// No step may leave the range of the type: results are right where c Q, t and o are finite in it.
 // The error of softmax, with u the unit roundoff and S the largest scale sum |q||k| + |bias|, to 65 536 keys, calibrated, not proven
 // (tests/attention/accuracy_test.cpp):
 //   |O - O*| <= u max|V| (128 + 4 S);  (8 + 4 S) where values have both signs, so that roundings cancel

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "attention/states_blocks.hpp"
+#include "attention/states_range.hpp"
 
 namespace lamina::attention {
 namespace {
@@ -197,22 +198,34 @@ class SharedStates {
   const SharedScratch<T> w_;
 };
 
+// Of x [rows, cols]; where threads share a key head, by all of them.
 template <class T>
-bool all_finite(const Call<T>& call, const Matrix<const T>& x, int64_t rows, int64_t cols) {
-  const auto finite = [&](int64_t first, int64_t count) {
-    if (x.col == 1) return call.step.finite(count, cols, x.at(first), x.row);
+Range range(const Call<T>& call, const Matrix<const T>& x, int64_t rows, int64_t cols) {
+  const auto of_rows = [&](int64_t first, int64_t count) {
+    if (x.col == 1) return Range::of(call.step.magnitudes(count, cols, x.at(first), x.row));
+    if (x.row == 1) return Range::of(call.step.magnitudes(cols, count, x.at(first), x.col));
+    kernels::Magnitudes<T> all{infinity<T>, 0};
     for (int64_t i = first; i < first + count; ++i)
-      for (int64_t f = 0; f < cols; ++f)
-        if (!std::isfinite(*x.at(i, f))) return false;
-    return true;
+      for (int64_t f = 0; f < cols; ++f) {
+        const T value = *x.at(i, f), size = std::isfinite(value) ? std::fabs(value) : infinity<T>;
+        if (size != 0) all.least = std::min(all.least, size);
+        all.largest = std::max(all.largest, size);
+      }
+    return Range::of(all);
   };
-  if (call.plan.shared_states == 0) return finite(0, rows);
+  if (call.plan.shared_states == 0) return of_rows(0, rows);
   constexpr int64_t part = 512;  // rows
-  std::atomic<bool> all{true};
+  std::atomic<int> low{Range().low}, high{Range().high};
+  const auto replace = [](std::atomic<int>& old, int by, auto better) {
+    for (int seen = old.load(std::memory_order_relaxed); better(by, seen);)
+      if (old.compare_exchange_weak(seen, by, std::memory_order_relaxed)) return;
+  };
   for_each_item(call.plan, (rows + part - 1) / part, [&](int64_t item, int) {
-    if (!finite(item * part, std::min(part, rows - item * part))) all.store(false, std::memory_order_relaxed);
+    const Range here = of_rows(item * part, std::min(part, rows - item * part));
+    replace(low, here.low, std::less<int>());
+    replace(high, here.high, std::greater<int>());
   });
-  return all.load(std::memory_order_relaxed);
+  return {low.load(std::memory_order_relaxed), high.load(std::memory_order_relaxed)};
 }
 
 }  // namespace
@@ -244,14 +257,14 @@ bool by_states(const Call<T>& call, int32_t direction, int64_t b, int64_t group)
   const Plan& plan = call.plan;
   const Band band = call.band(b);
   if (plan.states_from == 0 || std::min(band.queries(), band.keys()) < plan.states_from) return false;
-  if (!all_finite(call, call.of_keys(call.arrays.k, b, group), band.keys(), plan.d) ||
-      !all_finite(call, call.of_keys(call.arrays.v, b, group), band.keys(), plan.d_v))
-    return false;
-  for (int64_t h = group * plan.group; h < (group + 1) * plan.group; ++h)
-    if (!all_finite(call, call.of_queries(call.arrays.q, b, h), band.queries(), plan.d) ||
-        (direction == LAMINA_BACKWARD && !all_finite(call, call.of_queries(call.arrays.d_o, b, h), band.queries(), plan.d_v)))
-      return false;
-  return true;
+  Ranges x;
+  x.k = range(call, call.of_keys(call.arrays.k, b, group), band.keys(), plan.d);
+  x.v = range(call, call.of_keys(call.arrays.v, b, group), band.keys(), plan.d_v);
+  for (int64_t h = group * plan.group; h < (group + 1) * plan.group; ++h) {
+    x.q.take(range(call, call.of_queries(call.arrays.q, b, h), band.queries(), plan.d));
+    if (direction == LAMINA_BACKWARD) x.d_o.take(range(call, call.of_queries(call.arrays.d_o, b, h), band.queries(), plan.d_v));
+  }
+  return states_in_range<T>(plan, direction, band.queries(), band.keys(), x);
 }
 
 template <class T>

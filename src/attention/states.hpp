@@ -12,7 +12,7 @@
 // (queries) of the tile, ascending; O = [x [scale / N]]; [dO / N] stands for dO; dQ, dK, dV = [scale x]. The error: a term Q K
 // V passes a chain of c keys, the sum of n chunks, a chain of d features and two factors, so
 //   |O - O*| <= u (c + n + d + 4) scale / N sum_j sum_f |Q||K||V|
-// to first order, as by scores, where it passes the same sums in another order. Threads that share a key head make chains of
+// to first order, and the least normal number, as by scores, where it passes the same sums in another order. Threads that share a key head make chains of
 // many blocks at once and then add them in this order.
 #pragma once
 #include "attention/call.hpp"
@@ -22,8 +22,13 @@ namespace lamina::attention {
 // The least number of queries and of keys that makes states the way of a sequence; 0: none does. (Plan::states_from)
 int64_t least_for_states(const Plan& plan);
 
+// Queries of a block where there is a band: few, for the pairs of a tile are as many for each query, but enough for the
+// products.
+inline constexpr int64_t band_block = 32;
+
 // Whether key head `group` of sequence b is computed by states: enough queries and keys, and all numbers of Q, K, V (and dO in
-// LAMINA_BACKWARD) finite, for a state would spread an infinity to queries whose scores it makes infinite, as NaN.
+// LAMINA_BACKWARD) finite, for a state would spread an infinity to queries whose scores it makes infinite, as NaN; and
+// states_in_range (states_range.hpp).
 template <class T>
 bool by_states(const Call<T>& call, int32_t direction, int64_t b, int64_t group);
 

@@ -6,10 +6,6 @@
 
 namespace lamina::attention {
 
-// Queries of a block where there is a band: few, for the pairs of a tile are as many for each query, but enough for the
-// products.
-inline constexpr int64_t band_block = 32;
-
 // Scratch of one thread; rows of features are padded.
 template <class T>
 struct StatesScratch {

@@ -72,19 +72,52 @@ void attention_transpose(int64_t rows, int64_t cols, T factor, const T* x, int64
   }
 }
 
-template <class T>
-bool attention_finite(int64_t rows, int64_t cols, const T* x, int64_t x_row) {
+// take(l, part), l < 4 by turns, for all of x[i*x_row + f] in registers; in the last of a row 0 past its end.
+template <class T, class Take>
+LAMINA_INLINE void for_each_register(int64_t rows, int64_t cols, const T* x, int64_t x_row, const Take& take) {
   if (x_row == cols) cols *= rows, rows = rows > 0 ? 1 : 0;
-  Four<T> sum;  // of x - x: 0, or NaN as soon as one x is not finite
-  sum.clear();
   for (int64_t i = 0; i < rows; ++i, x += x_row) {
     int64_t f = 0;
-    const auto take = [&](int l, Batch<T> part) LAMINA_INLINE_LAMBDA { sum.lane[l] = sum.lane[l] + (part - part); };
     for (; f + 4 * width<T> <= cols; f += 4 * width<T>)
       unroll<4>([&](int l) LAMINA_INLINE_LAMBDA { take(l, load(x + f + l * width<T>)); });
     for (; f < cols; f += width<T>) take(0, load(x + f, Tail<T>(cols - f < width<T> ? cols - f : width<T>)));
   }
+}
+
+template <class T>
+bool attention_finite(int64_t rows, int64_t cols, const T* x, int64_t x_row) {
+  Four<T> sum;  // of x - x: 0, or NaN as soon as one x is not finite
+  sum.clear();
+  for_each_register(rows, cols, x, x_row,
+                    [&](int l, Batch<T> part) LAMINA_INLINE_LAMBDA { sum.lane[l] = sum.lane[l] + (part - part); });
   return fold_sum((sum.lane[0] + sum.lane[2]) + (sum.lane[1] + sum.lane[3])) == T(0);
+}
+
+// The bits of |x| have the order of its values, with NaN above infinity. Shifted down by one they are finite numbers of this
+// order, so that a maximum misses no NaN; less one, those of 0 are a NaN, which a minimum passes over.
+template <class T>
+Magnitudes<T> attention_magnitudes(int64_t rows, int64_t cols, const T* x, int64_t x_row) {
+  using W = typename Word<T>::Type;
+  const Bits<T> ones = splat_bits<T>(~W(0)), no_sign = splat_bits<T>(~W(0) >> 1);
+  Batch<T> least[4], largest[4];
+  unroll<4>([&](int l) LAMINA_INLINE_LAMBDA { least[l] = splat(Numbers<T>::infinity), largest[l] = splat(T(0)); });
+  for_each_register(rows, cols, x, x_row, [&](int l, Batch<T> part) LAMINA_INLINE_LAMBDA {
+    const Bits<T> size = bits(part) & no_sign;
+    least[l] = smaller(batch(size + ones), least[l]);
+    largest[l] = greater(batch(size >> 1), largest[l]);
+  });
+  T low[width<T>], high[width<T>];
+  store(low, smaller(smaller(least[0], least[1]), smaller(least[2], least[3])));
+  store(high, greater(greater(largest[0], largest[1]), greater(largest[2], largest[3])));
+  T below = low[0], half = high[0];
+  for (int i = 1; i < width<T>; ++i) {
+    below = low[i] < below ? low[i] : below;
+    half = high[i] > half ? high[i] : half;
+  }
+  const bool none = below == Numbers<T>::infinity;
+  const auto number = [](W of) { return __builtin_bit_cast(T, of); };
+  return {none ? below : number(__builtin_bit_cast(W, below) + 1),
+          none && half == T(0) ? half : number(__builtin_bit_cast(W, half) << 1 | 1)};
 }
 
 // A bias is read in vectors where keys are contiguous, four a load, or queries are; else it is added first.
@@ -300,6 +333,7 @@ constexpr AttentionTable<T> attention_table = {
     .keys_by_features = keys_by_features<T>,
     .transpose = attention_transpose<T>,
     .finite = attention_finite<T>,
+    .magnitudes = attention_magnitudes<T>,
     .visible = attention_visible<T>,
     .score = attention_score<T>,
     .softmax = attention_softmax<T>,

@@ -13,6 +13,13 @@ enum class Normaliser : int32_t { none = 1, visible = 2, row_sum = 3 };  // as L
 
 enum class Seen : int32_t { none, some, all };  // of the pairs of a query and a key
 
+// How small and how large the numbers of an array are: a number |x| between `least` and `largest` wherever x is not 0. Of zeros
+// infinity and 0; where a number is not finite, `largest` is not.
+template <class T>
+struct Magnitudes {
+  T least, largest;
+};
+
 // m, sum, factor ...: one number per query, of a panel [16] or of all; nullptr where a step does without.
 template <class T>
 struct AttentionTable {
@@ -32,6 +39,8 @@ struct AttentionTable {
   void (*transpose)(int64_t rows, int64_t cols, T factor, const T* x, int64_t x_row, int64_t x_col, T* y);
   // Whether x[i*x_row + f], i < rows, f < cols, are all finite.
   bool (*finite)(int64_t rows, int64_t cols, const T* x, int64_t x_row);
+  // Their magnitudes: `least` exactly, `largest` at most one unit in the last place above.
+  Magnitudes<T> (*magnitudes)(int64_t rows, int64_t cols, const T* x, int64_t x_row);
 
   // What i < rows <= 16 queries see of j < keys by mask[i*mask_row + j*mask_col] != 0 and a bias that is not -inf, each where it
   // is given (not nullptr). Seen::some: visible is written, 0 for i >= rows; else it is left.
