@@ -46,7 +46,8 @@ TEST(F11, RareFeatureOf200) {
 
 // Train and population loss of full-batch descent on raw labels. A column is learnt, or it is not: a query that no prompt of the set
 // asks for keeps its column at 0 and its loss at L_k(0) = 1/2 (1 - 2 p_k + P2 + (1 - P2) / N), P2 = sum p^2; one that few ask for can
-// fit them with the wrong keys. Sets of 100 and more learn every column; no set does better than the infimum.
+// fit them with the wrong keys, or in part: of 600 columns at 100 seeds 18 have a loss between 0.02 and 0.3. Sets of 100 and more learn
+// every column; no set does better than the infimum.
 TEST(F20, FixedSetsOverTenSeeds) {
   constexpr double untrained = 0.5 * (1 - 2 * 0.1 + 0.3 + 0.7 / 60);
   const std::string law = "features=6 dimension=8 prompt_length=60 dominant=0.5 ";
@@ -54,7 +55,7 @@ TEST(F20, FixedSetsOverTenSeeds) {
   const double floor = infimum_of(*task->features(), kernels::Map::softmax);
   for (const int samples : {30, 100, 300}) {
     double least = 1, most = 0, train_least = 1, train_most = 0;
-    int unlearnt = 0, unasked = 0;
+    int unlearnt = 0, unasked = 0, between = 0;
     for (int seed = 1; seed <= 10; ++seed) {
       const Experiment run(law + "step_size=4 steps=20000 record_every=20000 data=fixed watched=0,1,2,3,4,5 samples=" + std::to_string(samples) +
                                " seed=" + std::to_string(seed),
@@ -67,7 +68,7 @@ TEST(F20, FixedSetsOverTenSeeds) {
       for (size_t k = 0; k < 6; ++k) {
         const double loss = run.last("loss_" + std::to_string(k));
         population += (k == 0 ? 0.5 : 0.1) * loss;
-        EXPECT_TRUE(loss < 0.02 || loss > 0.3) << samples << " " << seed << " query " << k << ": " << loss;
+        between += loss >= 0.02 && loss <= 0.3;
         unlearnt += loss > 0.3, unasked += asked[k] == 0;
         if (asked[k] == 0) {
           EXPECT_NEAR(loss, untrained, 1e-14);
@@ -85,9 +86,10 @@ TEST(F20, FixedSetsOverTenSeeds) {
                 train_least, train_most, least, most, floor, unlearnt, unasked);
     if (samples == 30) {
       EXPECT_GT(unlearnt, unasked);
+      EXPECT_LE(between, 7);  // of a mean of 1.8, with probability 0.9995
       EXPECT_GT(most, 0.05);
     } else {
-      EXPECT_EQ(unlearnt, 0) << samples;
+      EXPECT_EQ(unlearnt + between, 0) << samples;
       EXPECT_LT(most, 8e-4) << samples;
     }
   }
