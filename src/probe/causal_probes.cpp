@@ -16,7 +16,8 @@ bool is_catformer(const Model& model, const Task&, const Settings&) { return mod
 // Entries of the matrices between positions and between tokens, whichever the model.
 struct Entries {
   explicit Entries(const ProbeState& state)
-      : whole(is_catformer(state.model, state.task, state.training)), at(*state.task.causal()), parameters(state.model.parameters().data()) {}
+      : whole(is_catformer(state.model(), state.task, state.training)), at(*state.task.causal()),
+        parameters(state.model().parameters().data()) {}
   const double* positions(size_t i) const { return parameters + (whole ? at.positions(i, 0) : i * at.T); }
   double tokens(size_t query, size_t attended) const { return parameters[whole ? at.tokens(query, attended) : at.T * at.T + query * at.S + attended]; }
   bool whole;
@@ -35,7 +36,7 @@ void parents(const ProbeState& state, std::vector<double>& row) {
     const auto n = static_cast<int64_t>(i) + 1;
     const double most = *std::max_element(A, A + n);
     for (int64_t j = 0; j < n; ++j) P[static_cast<size_t>(j)] = A[j] - most;
-    state.model.isa().f64->exp(n, P.data(), P.data());
+    state.model().isa().f64->exp(n, P.data(), P.data());
     double z = 0;
     for (int64_t j = 0; j < n; ++j) z += P[static_cast<size_t>(j)];
     const double weight = P[static_cast<size_t>(law.parent[i])] / z;

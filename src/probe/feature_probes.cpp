@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "probe/probe.hpp"
-#include "theory/feature_forms.hpp"
+#include "theory/feature_phase.hpp"
 #include "theory/feature_population.hpp"
 
 namespace lamina {
@@ -34,9 +34,10 @@ std::vector<Column> weight_columns(const Model&, const Task& task) {
 
 void weights(const ProbeState& state, std::vector<double>& row) {
   const int64_t stride = state.task.features()->dimension;
+  const std::vector<double>& Q = state.model().parameters();
   for (const auto& [k, others] : state.watched()) {
-    row.push_back(state.model.parameters()[k * stride + k]);
-    for (int64_t n : others) row.push_back(state.model.parameters()[n * stride + k]);
+    row.push_back(Q[k * stride + k]);
+    for (int64_t n : others) row.push_back(Q[n * stride + k]);
   }
 }
 
@@ -82,20 +83,26 @@ std::vector<Column> phase_columns(const Model&, const Task& task) {
   return columns;
 }
 
-void phases(const ProbeState& state, std::vector<double>& row) {
-  each_watched(state, [&](int64_t k, const std::vector<int64_t>&, const ColumnValue& column) {
-    row.push_back(phase_of(*state.task.features(), k, column));
-  });
+bool has_phases(const Model& model, const Task& task, const Settings& training) {
+  return softmax(model, task, training) && !phaseless(*task.features());
+}
+
+// The largest phase so far, until that is the last.
+bool follow_phases(const ProbeState& state, std::span<double> numbers) {
+  for (size_t i = 0; i < numbers.size(); ++i)
+    if (numbers[i] != 4) numbers[i] = std::fmax(numbers[i], state.phase(i));
+  return std::ranges::any_of(numbers, [](double phase) { return phase != 4; });
 }
 
 // Column sums of Q stay 0, and entries off the span of the features too.
 void invariants(const ProbeState& state, std::vector<double>& row) {
   const FeatureLaw& law = *state.task.features();
+  const std::vector<double>& Q = state.model().parameters();
   double largest = 0, off = 0;
   for (int64_t k = 0; k < law.dimension; ++k) {
     double sum = 0;
     for (int64_t n = 0; n < law.dimension; ++n) {
-      const double q = state.model.parameters()[n * law.dimension + k];
+      const double q = Q[n * law.dimension + k];
       sum += q;
       if (n >= law.features || k >= law.features) off = std::max(off, std::abs(q));
     }
@@ -110,7 +117,8 @@ constexpr std::array rows{
              increment_columns, increments, always, true},
     ProbeRow{"attention", feature_task, "Mean attention of the watched queries to their own and other features.", attention_columns,
              attentions, softmax, true},
-    ProbeRow{"phase", feature_task, "The phase that each watched query is in, by gradient signals.", phase_columns, phases, softmax, true},
+    ProbeRow{"phase", feature_task, "The phase that each watched query has come to, by gradient signals at every step so far.",
+             phase_columns, nullptr, has_phases, true, false, follow_phases},
     ProbeRow{"invariants", feature_task, "What gradient descent on softmax attention conserves exactly.",
              [](const Model&, const Task&) {
                return std::vector<Column>{{"column_sum", "largest absolute sum of a column of Q"},

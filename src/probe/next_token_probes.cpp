@@ -33,21 +33,21 @@ double cosine(const Model& model, std::span<const double> W, const std::vector<d
 
 void directions(const ProbeState& state, std::vector<double>& row) {
   const NextTokenLaw& law = *state.task.next_token();
-  const auto ov = values_of(state.model, 0), kq = values_of(state.model, 1);
-  const Model& m = state.model;
+  const auto ov = values_of(state.model(), 0), kq = values_of(state.model(), 1);
+  const Model& m = state.model();
   row.insert(row.end(), {cosine(m, ov, feed_forward_max_margin(law)), cosine(m, kq, attention_max_margin(law)), norm(m, ov), norm(m, kq)});
 }
 
 void collocations(const ProbeState& state, std::vector<double>& row) {
   const NextTokenLaw& law = *state.task.next_token();
   const auto V = law.vocabulary;
-  const auto W = values_of(state.model, 0);
+  const auto W = values_of(state.model(), 0);
   std::vector<double> logits(static_cast<size_t>(V));
   double loss = 0, hits = 0;
   for (int64_t x = 0; x < V; ++x) {
     for (int64_t y = 0; y < V; ++y) logits[static_cast<size_t>(y)] = W[static_cast<size_t>(y * V + x)];
     loss += law.collocation_law[static_cast<size_t>(x)] *
-            state.model.isa().f64->cross_entropy(V, logits.data(), law.next[static_cast<size_t>(x)], nullptr);
+            state.model().isa().f64->cross_entropy(V, logits.data(), law.next[static_cast<size_t>(x)], nullptr);
     bool best = true;  // strictly: at W = 0 nothing is learnt
     for (int64_t y = 0; y < V; ++y)
       best = best && (y == law.next[static_cast<size_t>(x)] || logits[static_cast<size_t>(y)] < logits[static_cast<size_t>(law.next[static_cast<size_t>(x)])]);

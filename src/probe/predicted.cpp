@@ -54,7 +54,7 @@ bool regression_applies(const Model& model, const Task& task, const Settings& tr
 
 double regression_excess(const ProbeState& state) {
   const RegressionLaw& law = *state.task.regression();
-  const double given = state.model.settings().number("initial_scale"), scale = given != 0 ? given : law.small_scale();
+  const double given = state.model().settings().number("initial_scale"), scale = given != 0 ? given : law.small_scale();
   return isotropic_excess(law, scale * scale / std::sqrt(static_cast<double>(law.dimension)), time_of(state));
 }
 
@@ -67,7 +67,7 @@ bool rotation_applies(const Model& model, const Task&, const Settings& training)
 
 double rotation_excess(const ProbeState& state) {
   const RotationPopulation& form = state.rotation();
-  const double start = state.model.settings().number("initial_scale");
+  const double start = state.model().settings().number("initial_scale");
   return form.excess(form.flow(start * start, time_of(state)));
 }
 

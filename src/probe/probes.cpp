@@ -35,7 +35,7 @@ std::vector<Column> lambda_columns(const Model& model, const Task& task) {
 }
 
 void lambdas(const ProbeState& state, std::vector<double>& row) {
-  for (double value : values_of(state.model, "lambda")) row.push_back(value);
+  for (double value : values_of(state.model(), "lambda")) row.push_back(value);
 }
 
 bool scale_trained(const Model& model, const Task&, const Settings&) {
@@ -46,7 +46,7 @@ bool scale_trained(const Model& model, const Task&, const Settings&) {
 
 void scales(const ProbeState& state, std::vector<double>& row) {
   for (const char* name : {"value_scale", "noise_logit"}) {
-    const auto values = values_of(state.model, name);
+    const auto values = values_of(state.model(), name);
     row.push_back(values.empty() ? undefined : values[0]);
   }
 }
@@ -58,7 +58,7 @@ bool has_w(const Model& model, const Task&, const Settings&) {
 // Means over the triggers q of W[E(q), .] by the class of the column.
 void w_classes(const ProbeState& state, std::vector<double>& row) {
   const RecallLaw& law = state.task.law();
-  const auto W = values_of(state.model, "W");
+  const auto W = values_of(state.model(), "W");
   const int64_t K = law.vocabulary + 1, D = 2 * K;
   std::vector<char> special(K, 0);
   for (const auto* tokens : {&law.triggers, &law.outputs, &law.unseen})
@@ -172,6 +172,8 @@ constexpr std::array rows{
 };
 
 }  // namespace
+
+const Model& ProbeState::model() const { return present_model(); }
 
 std::span<const ProbeRow> probe_registry() {
   static const auto all = [] {

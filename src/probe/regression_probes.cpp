@@ -16,8 +16,8 @@ bool literal(const Model& model, const Task&, const Settings&) { return model.se
 
 // u, U [d,d], also of a literal model.
 std::vector<double> blocks(const ProbeState& state) {
-  const std::vector<double>& all = state.model.parameters();
-  if (state.model.has_tensor("u")) return all;
+  const std::vector<double>& all = state.model().parameters();
+  if (state.model().has_tensor("u")) return all;
   const int64_t d = state.task.regression()->dimension, D = d + 1;
   std::vector<double> taken{all[D * D - 1]};
   for (int64_t i = 0; i < d; ++i) taken.insert(taken.end(), all.begin() + D * D + i * D, all.begin() + D * D + i * D + d);
@@ -26,14 +26,14 @@ std::vector<double> blocks(const ProbeState& state) {
 
 RegressionPopulation population(const ProbeState& state) {
   const RegressionLaw& law = *state.task.regression();
-  return RegressionPopulation(law, law.length, *state.model.isa().f64);
+  return RegressionPopulation(law, law.length, *state.model().isa().f64);
 }
 
 // |p|^2 - |K|^2 of the last row p of W_PV and the first d columns K of W_KQ: the prediction reads them as a product. Gradient flow
 // moves no other entry.
 double conserved(const ProbeState& state) {
-  const std::vector<double>& x = state.model.parameters();
-  if (state.model.has_tensor("u")) return conserved_quantity(x);
+  const std::vector<double>& x = state.model().parameters();
+  if (state.model().has_tensor("u")) return conserved_quantity(x);
   const int64_t d = state.task.regression()->dimension, D = d + 1;
   double difference = 0;
   for (int64_t j = 0; j < D; ++j) {
@@ -45,8 +45,8 @@ double conserved(const ProbeState& state) {
 
 double risk(const ProbeState& state) {
   const RegressionPopulation form = population(state);
-  const std::vector<double>& x = state.model.parameters();
-  return 2 * (state.model.has_tensor("u") ? form.loss_and_gradient(x, nullptr) : form.literal_loss_and_gradient(x, nullptr)).loss;
+  const std::vector<double>& x = state.model().parameters();
+  return 2 * (state.model().has_tensor("u") ? form.loss_and_gradient(x, nullptr) : form.literal_loss_and_gradient(x, nullptr)).loss;
 }
 
 std::vector<Column> entry_columns(const Model&, const Task& task) {
@@ -77,7 +77,7 @@ void distance(const ProbeState& state, std::vector<double>& row) {
 }
 
 void off_blocks(const ProbeState& state, std::vector<double>& row) {
-  const std::vector<double>& x = state.model.parameters();
+  const std::vector<double>& x = state.model().parameters();
   const int64_t D = state.task.regression()->dimension + 1;
   double largest = 0;
   for (int64_t i = 0; i < D * D; ++i) {

@@ -19,8 +19,8 @@ struct Blocks {
   double a = 0, b = 0, off = 0;
 };
 Blocks blocks_of(const ProbeState& state) {
-  const std::vector<double>& x = state.model.parameters();
-  if (state.model.has_tensor("a")) return {x[0], x[1], 0};
+  const std::vector<double>& x = state.model().parameters();
+  if (state.model().has_tensor("a")) return {x[0], x[1], 0};
   const int64_t d = state.task.rotation()->dimension, D = 2 * d, p = d * D;
   Blocks blocks;
   for (int64_t j = 0; j < d; ++j) {
@@ -52,7 +52,7 @@ void recovery(const ProbeState& state, std::vector<double>& row) {
     known.values.insert(known.values.end(), values.begin(), values.end() - 2 * d);
   }
   std::vector<double> yhat(static_cast<size_t>(recovered_prompts * 2 * d));
-  state.model.forward(known, LogitPart::all, yhat.data(), nullptr);
+  state.model().forward(known, LogitPart::all, yhat.data(), nullptr);
   double sum = 0, count = 0;
   for (int64_t i = 0; i < recovered_prompts; ++i) {
     const double *x = &whole.values_of(i)[static_cast<size_t>((T - 1) * 2 * d)], *y = &yhat[i * 2 * d];

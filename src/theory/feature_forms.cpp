@@ -9,6 +9,7 @@
 #include "base/error.hpp"
 #include "kernels/scalar_math.hpp"
 #include "theory/feature_floor.hpp"
+#include "theory/feature_phase.hpp"
 #include "theory/theory.hpp"
 
 namespace lamina {
@@ -87,19 +88,6 @@ double predicted_excess(const FeatureLaw& law, double time) {
   return late < 0.125 ? late : undefined;
 }
 
-int phase_of(const FeatureLaw& law, int64_t query, const ColumnValue& column) {
-  int64_t leader = query == 0 ? 1 : 0;
-  for (int64_t n = 0; n < law.features; ++n)
-    if (n != query && law.probability[n] > law.probability[leader]) leader = n;
-  // The column's slopes sum to 0: alpha_k < |beta_{k,m}| is where the others' sum is positive, which is 0 if there are none.
-  double others = 0;
-  for (int64_t n = 0; n < law.features; ++n)
-    if (n != query && n != leader) others += column.descent[n];
-  if (others > 0) return 1;
-  if (column.attention[query] >= 0.5) return 4;
-  return column.attention[query] < column.attention[leader] ? 2 : 3;
-}
-
 namespace {
 
 using Arguments = std::span<const double>;
@@ -163,10 +151,9 @@ void time_to_small_loss(const Task* task, Arguments in, Results out) {
 void phase_of_query(const Task* task, Arguments in, Results out) {
   const FeatureLaw& law = law_of(task);
   require_matrix(law, in);
-  if (!law.moments.empty()) fail(LAMINA_E_UNSUPPORTED, "second_moments is given, must be empty for phases");
-  if (law.length == 1) fail(LAMINA_E_UNSUPPORTED, "prompt_length is 1, must be at least 2 for phases: attention to one key has no gradient");
+  if (const char* wrong = phaseless(law)) fail(LAMINA_E_UNSUPPORTED, wrong);
   const int64_t k = law.watched[0];
-  out[0] = phase_of(law, k, softmax_population(law).column(k, logits_of(law, in, k)));
+  out[0] = softmax_population(law).phase(k, logits_of(law, in, k));
 }
 
 void early_rare_logits(const Task* task, Arguments in, Results out) {
@@ -178,7 +165,9 @@ void early_rare_logits(const Task* task, Arguments in, Results out) {
 }
 
 constexpr std::array rows{
-    TheoryRow{"phase_of_query", "The phase of the first watched query: 1 suppression, 2 switching of leadership, 3 growth, 4 convergence.",
+    TheoryRow{"phase_of_query",
+              "The phase in which descent of the first watched query begins at Q: 1 suppression, 2 switching of leadership, 3 growth, 4 "
+              "convergence. The largest of these at the steps of a run until one is its phase there (probe phase).",
               "Q -> phase", feature_task, -1, 1, phase_of_query},
     TheoryRow{"flow_time", "eta t at which gradient flow from Q = 0 has attention a on feature 0, the others alike, N = infinity.", "a -> eta t",
               feature_task, 1, 1,

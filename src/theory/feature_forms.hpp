@@ -26,15 +26,6 @@ bool has_prediction(const FeatureLaw& law);
 const char* feature_prediction(const FeatureLaw& law);
 double predicted_excess(const FeatureLaw& law, double time);
 
-// The phase of descent that query k is in, by gradient signals alone (alpha_k and beta_{k,n} are minus the population gradient by
-// A_k and B_{k,n}; feature m is the most probable other one):
-//   1 suppression: alpha_k < |beta_{k,m}|, which is where beta_{k,n} > 0 for the features that are neither;
-//   2 switching:   alpha_k leads, and attention to m still exceeds attention to k;
-//   3 growth:      attention to k exceeds attention to m, and is below 1/2;
-//   4 convergence: attention to k is at least 1/2.
-// Balanced features and a dominant query have the last two alone: they begin in 3, or in 4 if p_k >= 1/2. For f linear, N >= 2.
-int phase_of(const FeatureLaw& law, int64_t query, const ColumnValue& column);
-
 // What rows of the registry share: the check of a Q [d,d], one of its columns [K], and the law's population.
 void require_matrix(const FeatureLaw& law, std::span<const double> Q);
 std::vector<double> logits_of(const FeatureLaw& law, std::span<const double> Q, int64_t query);

@@ -2,6 +2,9 @@
 #include "theory/feature_population.hpp"
 
 #include <algorithm>
+#include <utility>
+
+#include "theory/feature_phase.hpp"
 
 namespace lamina {
 namespace {
@@ -134,9 +137,11 @@ double FeaturePopulation::loss_and_gradient(const double* x, double* gradient, c
   slots_.resize(static_cast<size_t>(team.threads()), Slot{ColumnIntegral(*table_), {}});
   losses_.resize(parts_.size());
   const auto add = [&](int64_t i, int slot) {
-    const Part& part = parts_[i];
-    ColumnValue& value = slots_[slot].value;
-    evaluate(part, x + part.first, false, slots_[slot].integral, value);
+    Part& part = parts_[i];
+    const bool asked = std::exchange(part.asked, false);
+    ColumnValue& value = asked ? part.value : slots_[slot].value;
+    evaluate(part, x + part.first, asked, slots_[slot].integral, value);
+    if (asked) part.at.assign(x + part.first, x + part.first + part.member.size());
     losses_[i] = part.probability * value.loss;
     if (!gradient) return;
     const double p = law_.probability[part.query];
@@ -151,39 +156,65 @@ double FeaturePopulation::loss_and_gradient(const double* x, double* gradient, c
   return loss;
 }
 
+size_t FeaturePopulation::place_of(int64_t query) const {
+  const int64_t own = variable_[query * law_.features + query];
+  return static_cast<size_t>(std::ranges::lower_bound(parts_, own, {}, &Part::first) - parts_.begin());
+}
+
+FeaturePopulation::Grouped FeaturePopulation::grouped(int64_t query, std::span<const double> logits, std::vector<double>& x) {
+  const int64_t K = law_.features;
+  const Part& part = parts_[place_of(query)];
+  const auto group = [&](int64_t n) { return variable_[n * K + query] - part.first; };
+  x.resize(part.member.size());
+  for (int64_t n = 0; n < K; ++n) x[group(n)] = logits[n];
+  bool alike = true;
+  for (int64_t n = 0; n < K; ++n) alike = alike && x[group(n)] == logits[n];
+  if (alike) return {&part, true};
+  const auto [place, fresh] = alone_.try_emplace(query);
+  if (fresh) {
+    std::vector<std::vector<int64_t>> groups{{query}};
+    for (int64_t n = 0; n < K; ++n)
+      if (n != query) groups.push_back({n});
+    place->second = part_of(query, groups, 1);
+  }
+  x.resize(static_cast<size_t>(K));
+  for (int64_t n = 0; n < K; ++n) x[n] = logits[place->second.member[n]];
+  return {&place->second, false};
+}
+
 ColumnValue FeaturePopulation::column(int64_t query, std::span<const double> logits) {
   const int64_t K = law_.features;
   const bool softmax = map_ == kernels::Map::softmax;
-  const Part* part = nullptr;
-  for (const Part& candidate : parts_)
-    if (candidate.first == variable_[query * K + query]) part = &candidate;
-  std::vector<double> x(part->member.size());
-  const auto tied = [&](int64_t n) { return variable_[n * K + query] - part->first; };
-  for (int64_t n = 0; n < K; ++n) x[tied(n)] = logits[n];
-  bool alike = true;
-  for (int64_t n = 0; n < K; ++n) alike = alike && x[tied(n)] == logits[n];
-  if (!alike) {
-    const auto [place, fresh] = alone_.try_emplace(query);
-    if (fresh) {
-      std::vector<std::vector<int64_t>> groups{{query}};
-      for (int64_t n = 0; n < K; ++n)
-        if (n != query) groups.push_back({n});
-      place->second = part_of(query, groups, 1);
-    }
-    part = &place->second;
-    x.resize(static_cast<size_t>(K));
-    for (int64_t n = 0; n < K; ++n) x[n] = logits[part->member[n]];
-  }
+  std::vector<double> x;
+  const auto [part, tied] = grouped(query, logits, x);
   evaluate(*part, x.data(), softmax, one_.integral, one_.value);
   ColumnValue all;
   all.loss = one_.value.loss;
   all.descent.resize(static_cast<size_t>(K)), all.attention.resize(softmax ? all.descent.size() : 0);
   for (int64_t i = 0; i < K; ++i) {
-    const int64_t n = alike ? i : part->member[i], group = alike ? tied(i) : i;
+    const int64_t n = tied ? i : part->member[i], group = tied ? variable_[n * K + query] - part->first : i;
     all.descent[n] = one_.value.descent[group];
     if (softmax) all.attention[n] = one_.value.attention[group];
   }
   return all;
+}
+
+int FeaturePopulation::phase(int64_t query, std::span<const double> logits) {
+  std::vector<double> x;
+  const Part& part = *grouped(query, logits, x).part;
+  evaluate(part, x.data(), true, one_.integral, one_.value);
+  return phase_of(part.column, x, one_.value, one_.integral);
+}
+
+int FeaturePopulation::phase_at(int64_t query, const double* x) {
+  Part& part = parts_[place_of(query)];
+  part.asked = true;
+  const std::span<const double> logits(x + part.first, part.member.size());
+  if (!std::ranges::equal(part.at, logits)) {
+    evaluate(part, logits.data(), true, one_.integral, part.value);
+    part.at.assign(logits.begin(), logits.end());
+  }
+  return phase_of(part.column, logits, part.value, one_.integral);
 }
 
 void FeaturePopulation::evaluate(const Part& part, const double* x, bool with_attention, ColumnIntegral& integral, ColumnValue& out) const {

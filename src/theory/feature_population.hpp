@@ -34,6 +34,10 @@ class FeaturePopulation {
   double excess(const double* x);
   // L_k, -dL_k/dq_n and E a_n (softmax) for every feature n, from the K logits of query k. One call at a time.
   ColumnValue column(int64_t query, std::span<const double> logits);
+  // The phase of the query by feature_phase.hpp, of softmax: from its logits; and at x [variables], where a column that was asked for
+  // at each call of loss_and_gradient is not evaluated again. One call at a time.
+  int phase(int64_t query, std::span<const double> logits);
+  int phase_at(int64_t query, const double* x);
 
  private:
   struct Part {  // queries that are alike
@@ -42,9 +46,19 @@ class FeaturePopulation {
     int64_t first = 0;   // variable
     std::vector<int64_t> member;  // a feature of each group; the query first
     FeatureColumn column;
+    bool asked = false;      // for its phase, since the last call of loss_and_gradient
+    std::vector<double> at;  // the logits that the value is of [groups]; empty: none
+    ColumnValue value;       // with attention
+  };
+  struct Grouped {
+    const Part* part;
+    bool tied;  // it is one of parts_
   };
   // queries: how many the part stands for. first is left to the caller.
   Part part_of(int64_t query, const std::vector<std::vector<int64_t>>& groups, double queries) const;
+  size_t place_of(int64_t query) const;  // in parts_
+  // The part of a query with each class a group, if x [groups] can hold the logits, or each feature.
+  Grouped grouped(int64_t query, std::span<const double> logits, std::vector<double>& x);
   void evaluate(const Part& part, const double* x, bool with_attention, ColumnIntegral& integral, ColumnValue& out) const;
   void evaluate_linear(const Part& part, const double* g, ColumnValue& out) const;
   double moment(int64_t m, int64_t n) const { return law_.moments.empty() ? (m == n ? 1.0 : 0.0) : law_.moments[m * law_.features + n]; }
@@ -64,7 +78,7 @@ class FeaturePopulation {
   std::vector<int64_t> variable_;  // [K,K]: of entry (key n, query k)
   std::vector<int64_t> entry_of_;  // [variables]: one entry n * K + k of each
   std::map<int64_t, Part> alone_;  // of queries whose column was asked for with logits that ties would have equal: every feature a group
-  Slot one_;                       // of column
+  Slot one_;                       // of column and phase
 };
 
 // The classes of exchangeable features, each in ascending order, by their first members.

@@ -47,9 +47,11 @@ Saved Trainer::saved() const {
   run["step"] = step_, run["recorded"] = recorded_, run["seconds"] = seconds_;
   run["probes"] = Json::array();
   for (const ProbeRow* probe : probes_) run["probes"].push_back(probe->name);
+  std::vector<double> courses;
+  for (const Course& course : courses_) courses.insert(courses.end(), course.numbers.begin(), course.numbers.end());
   return {std::move(run),
           {{"parameters", model_->parameters()}, {"optimiser", optimiser_->state()}, {"trajectory", trajectory_->values()},
-           {"crossings", crossings_->state()}, {"stop_rules", stop_rules_.state()}}};
+           {"courses", std::move(courses)}, {"crossings", crossings_->state()}, {"stop_rules", stop_rules_.state()}}};
 }
 
 std::unique_ptr<Trainer> Trainer::load(const std::string& path, std::shared_ptr<const Task> task) {
@@ -110,6 +112,13 @@ std::unique_ptr<Trainer> Trainer::restored(const Saved& saved, std::shared_ptr<c
           throw std::runtime_error("it has a crossing at a step that was not made");
     trainer->crossings_->set_state(crossings);
     trainer->stop_rules_.set_state(rules);
+  }
+  if (tensors.contains("courses")) {  // nor these
+    const auto& courses = tensors.at("courses");
+    size_t at = 0;
+    for (Course& course : trainer->courses_)
+      for (double& number : course.numbers) number = at < courses.size() ? courses[at] : 0, ++at;
+    if (at != courses.size()) throw std::runtime_error("its probes are not those of its options");
   }
   trainer->seconds_ = run.at("seconds");
   if (!(trainer->seconds_ >= 0)) throw std::runtime_error("its seconds are negative");

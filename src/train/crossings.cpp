@@ -3,7 +3,6 @@
 
 #include <charconv>
 #include <cmath>
-#include <optional>
 
 namespace lamina {
 namespace {
@@ -71,14 +70,20 @@ bool Crossings::watch_excess() const {
   return wanted(excess_column, 1);
 }
 
-bool Crossings::look(int64_t step, double loss, double excess, const std::function<ProbeState()>& state) {
+bool Crossings::watch(const ProbeRow& probe) const {
+  for (const Watched& watched : probes_)
+    if (watched.probe == &probe) return wanted(watched.first, watched.columns);
+  return false;
+}
+
+bool Crossings::look(int64_t step, double loss, double excess, const std::function<const ProbeState&()>& state) {
   values_[loss_column] = loss, values_[excess_column] = excess;
-  std::optional<ProbeState> now;
+  const ProbeState* now = nullptr;
   for (const Watched& watched : probes_) {
     if (!wanted(watched.first, watched.columns)) continue;
-    if (!now) now.emplace(state());
+    if (!now) now = &state();
     row_.clear();
-    watched.probe->measure(*now, row_);
+    watched.probe->append_to(row_, *now);
     std::copy(row_.begin(), row_.end(), values_.begin() + static_cast<std::ptrdiff_t>(watched.first));
   }
   bool crossed = false;

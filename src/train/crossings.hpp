@@ -27,9 +27,10 @@ class Crossings {
   const std::vector<Crossing>& all() const { return all_; }
   bool open() const { return open_ > 0; }  // some are still to come
   bool watch_excess() const;               // and one of them reads the excess
+  bool watch(const ProbeRow& probe) const;  // or a column of this probe
   // Looks at a step; whether a signal crossed. The same step may be shown again. The state is asked for only where a probe is
   // to be measured, and a probe whose crossings have all been found is not.
-  bool look(int64_t step, double loss, double excess, const std::function<ProbeState()>& state);
+  bool look(int64_t step, double loss, double excess, const std::function<const ProbeState&()>& state);
 
   // What must be kept to go on: state_size numbers a crossing.
   static constexpr size_t state_size = 6;

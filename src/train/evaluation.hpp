@@ -17,19 +17,26 @@ class Evaluation {
   Evaluation(std::shared_ptr<const Task> task, const Settings& settings, const Team& team)
       : task_(std::move(task)), settings_(settings), team_(team) {}
 
-  void begin(const Model& model, Objective& objective, int64_t step) {
+  void begin(Model& model, Objective& objective, int64_t step) {
     if (step != step_) measured_ = {}, exact_measured_ = false, std::ranges::fill(columns_measured_, false);
-    model_ = &model, objective_ = &objective, step_ = step;
+    model_ = &model, objective_ = &objective, step_ = step, written_ = false;
+  }
+
+  // With the parameters of the present step: they cost d^2 where descent moves fewer numbers.
+  const Model& model() {
+    if (!written_) objective_->write(*model_);
+    written_ = true;
+    return *model_;
   }
 
   const Metrics& at(Split split) {
     const auto index = static_cast<size_t>(split);
     if (!measured_[index]) {
       if (split == Split::train) {
-        metrics_[index] = objective_->measure(*model_, step_);
+        metrics_[index] = objective_->measure(model(), step_);
       } else {
         if (!sets_[index]) sets_[index] = draw(split);
-        metrics_[index] = model_->measure(*sets_[index], team_);
+        metrics_[index] = model().measure(*sets_[index], team_);
       }
       measured_[index] = true;
     }
@@ -40,7 +47,7 @@ class Evaluation {
   const Loss& exact() {
     if (!exact_) exact_ = make_exact(*task_, *model_, settings_, team_);
     if (!exact_measured_) {
-      exact_->read(*model_);
+      exact_->read(model());
       exact_loss_ = exact_->loss_and_gradient(*model_, step_, nullptr, true);
       exact_measured_ = true;
     }
@@ -56,19 +63,16 @@ class Evaluation {
   }
   // The exact law's value of a watched query's column.
   const ColumnValue& column(size_t i) {
-    const FeatureLaw& law = *task_->features();
-    if (!population_) {
-      population_ = std::make_unique<FeaturePopulation>(law, attention_map(model_->settings()), *model_->isa().f64, true);
-      columns_.resize(law.watched.size()), columns_measured_.resize(law.watched.size());
-    }
-    if (!columns_measured_[i]) {
-      std::vector<double> logits(static_cast<size_t>(law.features));
-      for (size_t n = 0; n < logits.size(); ++n)
-        logits[n] = model_->parameters()[n * static_cast<size_t>(law.dimension) + static_cast<size_t>(law.watched[i])];
-      columns_[i] = population_->column(law.watched[i], logits);
-      columns_measured_[i] = true;
-    }
+    const std::vector<int64_t>& queries = task_->features()->watched;
+    columns_.resize(queries.size()), columns_measured_.resize(queries.size());
+    if (!columns_measured_[i]) columns_[i] = population().column(queries[i], logits_of(queries[i]));
+    columns_measured_[i] = true;
     return columns_[i];
+  }
+  int phase(size_t i) {
+    const int64_t query = task_->features()->watched[i];
+    if (const auto phase = objective_->phase(query)) return *phase;
+    return population().phase(query, logits_of(query));
   }
   const RotationPopulation& rotation() {
     if (!rotation_) rotation_ = std::make_unique<RotationPopulation>(*task_->rotation());
@@ -76,6 +80,19 @@ class Evaluation {
   }
 
  private:
+  FeaturePopulation& population() {
+    if (!population_)
+      population_ = std::make_unique<FeaturePopulation>(*task_->features(), attention_map(model_->settings()), *model_->isa().f64, true);
+    return *population_;
+  }
+  std::vector<double> logits_of(int64_t query) {
+    const FeatureLaw& law = *task_->features();
+    const std::vector<double>& Q = model().parameters();
+    std::vector<double> logits(static_cast<size_t>(law.features));
+    for (size_t n = 0; n < logits.size(); ++n) logits[n] = Q[n * static_cast<size_t>(law.dimension) + static_cast<size_t>(query)];
+    return logits;
+  }
+
   std::unique_ptr<CompiledPrompts> draw(Split split) const {
     Prompts prompts;
     task_->sample(split, static_cast<uint64_t>(settings_.integer("seed")), 0, settings_.integer("evaluation_samples"), prompts);
@@ -85,9 +102,10 @@ class Evaluation {
   std::shared_ptr<const Task> task_;
   const Settings& settings_;
   const Team& team_;
-  const Model* model_ = nullptr;
+  Model* model_ = nullptr;
   Objective* objective_ = nullptr;
   int64_t step_ = -1;
+  bool written_ = false;
   std::array<bool, 3> measured_{};
   std::array<Metrics, 3> metrics_{};
   std::array<std::unique_ptr<CompiledPrompts>, 3> sets_;

@@ -34,6 +34,8 @@ class FeatureObjective final : public Objective {
     return population_.variables() < law_.features * law_.features ? population_.entries() : std::vector<double>();
   }
 
+  std::optional<int> phase(int64_t query) override { return population_.phase_at(query, x_.data()); }
+
   Metrics measure(const Model& model, int64_t step) override {
     Metrics metrics;
     metrics.loss = loss_and_gradient(model, step, nullptr, false);

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "base/parallel.hpp"
 #include "model/model.hpp"
@@ -24,6 +25,8 @@ class Objective {
   virtual std::vector<double> entries() const { return {}; }
   // Factor of the step size for that update.
   virtual double rate(int64_t) const { return 1; }
+  // The phase of a query, where the variables are those of the exact population of features.
+  virtual std::optional<int> phase(int64_t) { return std::nullopt; }
   // Metrics over what the objective reads at `step`.
   virtual Metrics measure(const Model& model, int64_t step) = 0;
 };

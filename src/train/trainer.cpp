@@ -24,6 +24,7 @@ struct Stopped {};  // thrown into an update that is asked to end
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 constexpr double most = 9007199254740992.0;  // 2^53
+constexpr double undefined = std::numeric_limits<double>::quiet_NaN();
 constexpr std::array rows{
     OptionRow{"data", OptionKind::word, "fixed", 0, 0, "population|averaged|fresh|fixed",
               "What is descended: the exact law, new samples at every step (averaged: over their labels, where these are a random "
@@ -132,7 +133,16 @@ std::span<const OptionRow> trainer_options() { return rows; }
 
 Trainer::Trainer(std::shared_ptr<const Task> task, const Model* model, const Options& options, const Trainer* twin, bool resumed)
     : task_(std::move(task)), options_(options), settings_(settings_of(*task_, model, options)),
-      team_(static_cast<int>(settings_.integer("threads"))), schedule_(settings_), stop_rules_(settings_) {
+      team_(static_cast<int>(settings_.integer("threads"))),
+      state_{[this]() -> const Model& { return evaluation_->model(); }, *task_, settings_, step_,
+             [this](Split split) -> const Metrics& { return evaluation_->at(split); },
+             [this] { return evaluation_->watched(); }, [this](size_t i) -> const ColumnValue& { return evaluation_->column(i); },
+             [this](size_t i) { return evaluation_->phase(i); },
+             [this]() -> const RotationPopulation& { return evaluation_->rotation(); }, [this] { return exact(); },
+             [this](const ProbeRow& probe) -> std::span<const double> {
+               return std::ranges::find(courses_, &probe, &Course::probe)->numbers;
+             }},
+      schedule_(settings_), stop_rules_(settings_) {
   model_ = model ? model->clone() : make_model(*task_, Settings(model_options(), options, defaults_of(*task_)));
   if (model_->kind() != task_->kind())
     fail(LAMINA_E_ARGUMENT, "model is made for another kind of task, must be made for task " + std::string(task_->name()));
@@ -205,9 +215,7 @@ void Trainer::add_probe(const std::string& name) {
     fail(LAMINA_E_OPTION, "probe is " + name + ", which means nothing for this task, model and optimiser");
   if (!suits(probe))
     fail(LAMINA_E_OPTION, "probe is " + name + ", which is of the parameters that a new model of these options has; the model given has others");
-  for (const ProbeRow* known : probes_)
-    if (known == &probe) return;
-  probes_.push_back(&probe);
+  if (!records(probe)) probes_.push_back(&probe);
 }
 
 void Trainer::watch(const std::string& probe) {
@@ -223,6 +231,10 @@ void Trainer::build_columns() {
   for (const ProbeRow* probe : probes_)
     for (Column& column : probe->columns(*model_, *task_)) columns.push_back(std::move(column));
   trajectory_ = std::make_shared<Trajectory>(std::move(columns));
+  courses_.clear();
+  for (const ProbeRow& probe : probe_registry())
+    if (probe.advance && (records(probe) || crossings_->watch(probe)))
+      courses_.push_back({&probe, std::vector<double>(probe.columns(*model_, *task_).size(), undefined), true});
 }
 
 void Trainer::on_progress(std::function<bool(const Progress&)> function, double seconds) {
@@ -230,13 +242,15 @@ void Trainer::on_progress(std::function<bool(const Progress&)> function, double 
   progress_seconds_ = seconds;
 }
 
-// The state that probes read at the present step, with the parameters as they stand.
-ProbeState Trainer::state() {
-  objective_->write(*model_);
+const ProbeState& Trainer::state() {
   evaluation_->begin(*model_, *objective_, step_);
-  return {*model_, *task_, settings_, step_, [this](Split split) -> const Metrics& { return evaluation_->at(split); },
-          [this] { return evaluation_->watched(); }, [this](size_t i) -> const ColumnValue& { return evaluation_->column(i); },
-          [this]() -> const RotationPopulation& { return evaluation_->rotation(); }, [this] { return exact(); }};
+  return state_;
+}
+
+void Trainer::advance() {
+  for (Course& course : courses_)
+    if (course.open && (records(*course.probe) || crossings_->watch(*course.probe)))
+      course.open = course.probe->advance(state(), course.numbers);
 }
 
 double Trainer::infimum() {
@@ -258,7 +272,8 @@ void Trainer::require_infima() {
 
 bool Trainer::look(const Loss& loss) {
   if (!crossings_->open()) return false;
-  return crossings_->look(step_, loss.loss, crossings_->watch_excess() ? loss.excess - infimum() : 0, [this] { return state(); });
+  return crossings_->look(step_, loss.loss, crossings_->watch_excess() ? loss.excess - infimum() : 0,
+                          [this]() -> const ProbeState& { return state(); });
 }
 
 // Loss and gradient at the present step, once: a run in chunks evaluates no more than one run does.
@@ -274,8 +289,8 @@ void Trainer::record() {
   if (recorded_ == step_) return;
   const Loss& loss = evaluate(true);
   std::vector<double> row{static_cast<double>(step_), loss.loss, loss.excess - infimum()};
-  const ProbeState now = state();
-  for (const ProbeRow* probe : probes_) probe->measure(now, row);
+  const ProbeState& now = state();
+  for (const ProbeRow* probe : probes_) probe->append_to(row, now);
   trajectory_->record(row);
   recorded_ = step_;
 }
@@ -298,6 +313,7 @@ lamina_status Trainer::run(int64_t steps, bool settled) {
   for (;;) {
     const bool row = schedule_.due(step_), tell = progress_ && (seconds_ - reported >= progress_seconds_ || step_ >= last);
     const Loss& loss = evaluate(row || tell || crossings_->watch_excess() || stop_rules_.watch_excess());
+    advance();
     seconds_ = before + seconds_since(start);
     if (!finite(loss)) {
       record();

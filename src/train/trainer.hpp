@@ -1,5 +1,6 @@
 // A run: a model descends an objective, and a trajectory is recorded. The loop is in trainer.cpp.
 #pragma once
+#include <algorithm>
 #include <atomic>
 #include <functional>
 #include <memory>
@@ -71,8 +72,10 @@ class Trainer {
   void build_columns();
   void set_options(const Options& options);
   const Loss& evaluate(bool with_excess);
-  ProbeState state();
+  const ProbeState& state();  // as probes read it at the present step
+  void advance();               // the probes that go by every step
   bool look(const Loss& loss);  // whether a watched column crossed its value at the present step
+  bool records(const ProbeRow& probe) const { return std::ranges::count(probes_, &probe) > 0; }
   void record();
   bool finite(const Loss& loss) const;
   void slope(std::span<const double> x, std::span<double> gradient);  // the objective's gradient at other variables
@@ -90,10 +93,17 @@ class Trainer {
   std::unique_ptr<Objective> objective_;
   std::unique_ptr<Optimiser> optimiser_;
   std::unique_ptr<Evaluation> evaluation_;
+  const ProbeState state_;
   std::unique_ptr<Crossings> crossings_;
   Schedule schedule_;
   StopRules stop_rules_;
   std::vector<const ProbeRow*> probes_;
+  struct Course {
+    const ProbeRow* probe;
+    std::vector<double> numbers;
+    bool open = true;  // a step may still change them
+  };
+  std::vector<Course> courses_;  // of probes with advance that are recorded or that a crossing reads
   std::shared_ptr<Trajectory> trajectory_;
   std::vector<double> gradient_;
   std::function<bool(const Progress&)> progress_;

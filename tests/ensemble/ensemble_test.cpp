@@ -24,6 +24,9 @@ const Case cases[] = {
     {"in_context_convergence", "data=fixed samples=40 batch=7 prompt_length=20 steps=20", {{"momentum", "0.5,0.9"}, {"optimiser", "gd,momentum,adam"}}},
     {"causal_structure", "vocabulary=3 prompt_length=5 batch=16 steps=9 evaluation_samples=20", {{"variant", "reduced,catformer"}, {"step_size", "1,2"}}},
     {"in_context_convergence", "features=5 steps=3000 record_every=500", {{"prompt_length", "30,inf"}, {"feature_weights", "1,1,1,1,1;3,1,1,1,1"}}},
+    // Phases, which a member keeps of its own steps between the rows.
+    {"in_context_convergence", "features=6 data=fresh batch=1 prompt_length=30 steps=100 record_every=30 crossings=phase_1=2",
+     {{"step_size", "1,2"}, {"dominant", "0.4,0.5"}, {"seed", "1,2"}}},
 };
 
 TEST(Ensemble, EveryMemberHasTheBitsOfItsRunAloneForEveryNumberOfThreads) {

@@ -67,11 +67,11 @@ TEST(F12, SwitchAndF13BlowUp) {
 
 TEST(F15, AttentionOfARareQueryToTheDominantFeature) {
   const Experiment run(
-      "features=100 dominant=0.5 prompt_length=inf steps=21000 probes=none record_every=100000 "
-      "crossings=attention_1_0=0.25,beta_1_2=0",
+      "features=100 dominant=0.5 prompt_length=inf steps=25000 probes=none record_every=100000 "
+      "crossings=attention_1_0=0.25,beta_1_2=0,phase_1=2,phase_1=3,phase_1=4",
       "in_context_convergence");
-  EXPECT_EQ(run.trainer->crossings()[0].step, 2705);
-  EXPECT_EQ(run.trainer->crossings()[1].step, 9528);
+  const int64_t want[] = {2705, 9528, 9528, 20926, 24433};
+  for (size_t i = 0; i < std::size(want); ++i) EXPECT_EQ(run.trainer->crossings()[i].step, want[i]) << run.trainer->crossings()[i].signal;
 }
 
 }  // namespace

@@ -203,7 +203,8 @@ TEST(RareColumn, EarlyLogits) {
   }
 }
 
-// Gradient descent, eta = 1, by the increments above: phases at the steps on both sides of each change (F4, F12, F15).
+// Gradient descent, eta = 1, by the increments above: phases at the steps on both sides of each change (F8, F12, F15). At 24433 and 456
+// the derivative of alpha by time, written out, is first negative in an independent program; attention is 0.33333 and 0.33368.
 TEST(Phases, ChangeAtTheirSignalsInOrder) {
   struct Turn {
     int64_t step;
@@ -227,10 +228,67 @@ TEST(Phases, ChangeAtTheirSignalsInOrder) {
   std::vector<int64_t> rare(100, 2), others(100, 1);
   rare[0] = 1;
   follow(rare_of(100, 0.5), "features=100 dominant=0.5", 1, rare,
-         {{0, 1}, {9527, 1}, {9528, 2}, {20925, 2}, {20926, 3}, {25000, 3}, {25500, 4}, {60000, 4}});
-  follow(first_of(20, 0.05), "features=20", 3, others, {{0, 3}, {545, 3}, {546, 4}, {2000, 4}});
-  follow(first_of(2, 0.5 - 1e-9), "features=2", 1, others, {{1, 4}, {50, 4}});
-  follow(first_of(20, 0.3), "features=20 dominant=0.3", 0, others, {{0, 3}, {1, 3}, {100, 4}});
+         {{0, 1}, {9527, 1}, {9528, 2}, {20925, 2}, {20926, 3}, {24432, 3}, {24433, 4}, {60000, 4}});
+  follow(first_of(20, 0.05), "features=20", 3, others, {{0, 3}, {455, 3}, {456, 4}, {2000, 4}});
+  follow(first_of(2, 0.5 - 1e-9), "features=2", 1, others, {{0, 4}, {50, 4}});
+  follow(first_of(20, 0.3), "features=20 dominant=0.3", 0, others, {{0, 3}, {3, 3}, {4, 4}, {100, 4}});
+  follow(first_of(20, 0.5), "features=20 dominant=0.5", 0, others, {{0, 4}, {1, 4}, {100, 4}});
+}
+
+// At any Q, by the definitions: N = infinity with the derivative of alpha along the flow written out, finite N with a difference of
+// the gradient over a stretch that is a hundred times as long as the detector's, to both sides.
+TEST(Phases, AreThoseOfTheirDefinitionsAtAnyQ) {
+  int64_t seen[5] = {};
+  uint64_t state = 7;
+  const auto random = [&] { return static_cast<double>((state = state * 6364136223846793005u + 1442695040888963407u) >> 11) * 0x1p-53; };
+  for (const char* line : {"features=5", "features=6 dominant=0.5", "features=6 feature_law=zipf", "features=5 feature_weights=1,3,1,2,2",
+                           "features=4 feature_law=zipf mask=no", "features=3 dominant=0.6"})
+    for (const char* length : {"inf", "40", "6"})
+      for (int trial = 0; trial < 60; ++trial) {
+        const auto task = convergence_task(std::string(line) + " prompt_length=" + length);
+        const std::vector<double>& p = task->features()->probability;
+        const auto K = static_cast<int64_t>(p.size()), k = static_cast<int64_t>(random() * static_cast<double>(K));
+        const auto watched = convergence_task(std::string(line) + " prompt_length=" + length + " watched=" + std::to_string(k));
+        std::vector<double> Q(static_cast<size_t>(K * K));
+        const double spread = 3 * random();
+        for (double& q : Q) q = spread * (random() - 0.5);
+        for (int64_t n = 0; n < K; ++n) Q[static_cast<size_t>(n * K + n)] += 4 * random();
+        const auto at = [&](int64_t n) { return static_cast<size_t>(n * K + k); };
+        const std::vector<double> gradient = theory("population_gradient", *task, Q, Q.size());
+        const std::vector<double> attention = theory("population_attention", *task, Q, Q.size());
+        int64_t m = k == 0 ? 1 : 0;
+        for (int64_t n = 0; n < K; ++n)
+          if (n != k && p[static_cast<size_t>(n)] > p[static_cast<size_t>(m)]) m = n;
+        double phase = 0;
+        if (p[static_cast<size_t>(m)] > p[static_cast<size_t>(k)] && attention[at(k)] < attention[at(m)]) {
+          phase = gradient[at(m)] > -gradient[at(k)] ? 1 : 2;
+          if (std::abs(gradient[at(m)] + gradient[at(k)]) < 1e-12) continue;
+        } else if (std::string(length) == "inf") {
+          double S = 0, mean = 0, S_rate = 0;
+          const double a = attention[at(k)];
+          for (int64_t n = 0; n < K; ++n) mean -= attention[at(n)] * gradient[at(n)];
+          for (int64_t n = 0; n < K; ++n) {
+            const double square = n == k ? 0 : attention[at(n)] * attention[at(n)];
+            S += square, S_rate += 2 * square * (-gradient[at(n)] - mean);
+          }
+          const double rate = a * (-gradient[at(k)] - mean), whole = rate * ((1 - a) * (1 - a) + S) + a * (S_rate - 2 * (1 - a) * rate);
+          phase = whole < 0 ? 4 : 3;
+          if (std::abs(whole) < 1e-5 * std::abs(gradient[at(k)])) continue;
+        } else {
+          double largest = 0, alpha[2];
+          for (int64_t n = 0; n < K; ++n) largest = std::max(largest, std::abs(gradient[at(n)]));
+          for (const int side : {0, 1}) {
+            std::vector<double> moved = Q;
+            for (int64_t n = 0; n < K; ++n) moved[at(n)] -= (side ? 1e-4 : -1e-4) * gradient[at(n)] / largest;
+            alpha[side] = -theory("population_gradient", *task, moved, Q.size())[at(k)];
+          }
+          phase = alpha[1] < alpha[0] ? 4 : 3;
+          if (std::abs(alpha[1] - alpha[0]) < 1e-8 * alpha[0]) continue;
+        }
+        EXPECT_EQ(theory("phase_of_query", *watched, Q)[0], phase) << line << " N = " << length << " query " << k << " trial " << trial;
+        ++seen[static_cast<size_t>(phase)];
+      }
+  for (const int phase : {1, 2, 3, 4}) EXPECT_GT(seen[phase], 50) << phase;
 }
 
 void expect_refusal(const std::string& name, const Task& task, const std::vector<double>& arguments, size_t results, std::initializer_list<const char*> says) {
