@@ -81,6 +81,7 @@ void ColumnIntegral::evaluate(const FeatureColumn& column, std::span<const doubl
       table_->exp(groups, log_weight_.data(), weight_.data());
       make_nodes(column.length, node == 0, std::min(nodes - node, piece_nodes));
       make_moments(column);
+      if (hessian_) add_curvature(column, *hessian_);
       integrate(column, with_attention, out);
     }
   }
@@ -250,6 +251,57 @@ void ColumnIntegral::add_pairs(const FeatureColumn& column) {
     crossed[n] += sum(n, [&](int64_t m) { return G[m] * mu[m]; });
     size[n] += sum(n, [&](int64_t m) { return std::abs(G[m]) * mu[m]; });
   }
+}
+
+// For m != n, with y = D a and, unmasked, the query itself as one more key q of weight b = w_0, whose logit is that of group 0:
+//   d^2 L / dq_m dq_n = E a_m a_n (D_mn - 2 y_m - 2 y_n + 3 a^T D a),
+// moments of second, third and fourth order, the integrands of which are the nodes' times 2/s, 1 and s/3. Sorted by what depends on one
+// of the two alone, with (D u)_n whole and o = sum D_q,n u_n, it is, times m p w of both,
+//   C_mn + C_nm + D_mn sum_j (2/s) f_2 z_m (1 - s w_m) z_n (1 - s w_n),   C_mn = sum_j z_m z_n ( s/2 (f_4 u^T D u + f_3 (sum D_ll u_l w_l
+//     + 2 b o) + f_2 b^2 D_qq) + 2 f_3 (D u)_m (s w_m - 1) + f_2 (D_mm w_m (s w_m - 2) + 2 b D_qm (s w_m - 1)) ).
+// The key q with n adds to the entries of group 0, times m p w of n and b, the same with one u less, f_(r-1) for f_r, and D_q,. for D_m,.
+[[gnu::cold]] void ColumnIntegral::add_curvature(const FeatureColumn& column, std::vector<double>& hessian) {
+  const int64_t groups = column.groups(), J = nodes_;
+  const double N = static_cast<double>(column.length), b = column.masked ? 0.0 : weight_[0];
+  const double* const at = memory_.data();
+  const double *f1 = at + F1 * J, *f2 = at + F2 * J, *f3 = at + F3 * J, *whole = at + phi * J;
+  const double *t = at + T * J, *d1 = at + D1 * J, *o = at + to_zero * J;
+  const double *leading = leading_.data(), value = column.value;
+  std::vector<double> common(static_cast<size_t>(J)), product(static_cast<size_t>(groups * groups)), mass(static_cast<size_t>(groups));
+  for (int64_t j = 0; j < J; ++j) {
+    const double f4 = whole[j] > 0 ? f3[j] * (N - 3) / whole[j] : 0;
+    common[j] = 0.5 * s_[j] * (f4 * t[j] + f3[j] * d1[j] + (b > 0 ? 2 * b * f3[j] * o[j] + b * b * value * f2[j] : 0));
+  }
+  const auto zero_of = [&](int64_t n) { return b > 0 ? column.to_nothing[n] : 0.0; };
+  for (int64_t n = 0; n < groups; ++n) {
+    const double w = weight_[n], own = column.own[n], zero = zero_of(n);
+    const double *z = &z_[n * J], *du = &du_[n * J];
+    double* const row = &scaled_[n * J];
+    mass[n] = column.multiplicity[n] * column.probability[n] * w;
+    double with_query = 0;
+    for (int64_t j = 0; j < J; ++j) {
+      const double sw = s_[j] * w, y = n > 0 ? du[j] + leading[j] : 0;
+      row[j] = z[j] * (common[j] + 2 * f3[j] * y * (sw - 1) + f2[j] * (own * w * (sw - 2) + 2 * b * zero * (sw - 1)));
+      if (b > 0)
+        with_query += z[j] * (2 / s_[j] * f1[j] * zero - 2 * (f2[j] * (o[j] + y) + f1[j] * (w * (zero + own) + b * (value + zero))) +
+                              s_[j] * (f3[j] * t[j] + f2[j] * (d1[j] + 2 * w * y + 2 * b * o[j]) +
+                                       f1[j] * (w * w * own + 2 * b * w * zero + b * b * value)));
+    }
+    if (n > 0) hessian[n] += b * mass[n] * with_query, hessian[n * groups] += b * mass[n] * with_query;
+  }
+  table_->gemm(groups, groups, J, scaled_.data(), J, 1, across_.data(), groups, product.data(), groups, false);
+  for (int64_t m = 0; m < groups; ++m)
+    for (int64_t n = 0; n < groups; ++n) hessian[m * groups + n] += mass[m] * mass[n] * (product[m * groups + n] + product[n * groups + m]);
+  for (int64_t n = 0; n < groups; ++n)
+    for (int64_t j = 0; j < J; ++j) scaled_[n * J + j] = 2 / s_[j] * f2[j] * z_[n * J + j] * (1 - s_[j] * weight_[n]);
+  for (int64_t j = 0; j < J; ++j)
+    for (int64_t n = 0; n < groups; ++n) across_[j * groups + n] *= 1 - s_[j] * weight_[n];
+  table_->gemm(groups, groups, J, scaled_.data(), J, 1, across_.data(), groups, product.data(), groups, false);
+  for (int64_t m = 0; m < groups; ++m)
+    for (int64_t n = 0; n < groups; ++n) {
+      const auto at_mn = static_cast<size_t>(m * groups + n);
+      hessian[at_mn] += column.between[at_mn] * mass[m] * mass[n] * product[at_mn];
+    }
 }
 
 void ColumnIntegral::integrate(const FeatureColumn& column, bool with_attention, ColumnValue& out) {

@@ -67,6 +67,9 @@ class ColumnIntegral {
   explicit ColumnIntegral(const kernels::Table<double>& table) : table_(&table) {}
   // logits [groups]; where one is not finite, all results are NaN. attention is filled only where asked for.
   void evaluate(const FeatureColumn& column, std::span<const double> logits, bool with_attention, ColumnValue& out);
+  // Without attention; and d^2 L / dq_m dq_n for the common logits of groups m != n into hessian [groups, groups], each to the rounding of
+  // its own terms; an entry of the diagonal is minus the sum of its row, because a common shift changes nothing. Finite N, `own` given.
+  void evaluate(const FeatureColumn& column, std::span<const double> logits, ColumnValue& out, std::vector<double>& hessian);
 
  private:
   void limit(const FeatureColumn& column, ColumnValue& out);
@@ -74,6 +77,7 @@ class ColumnIntegral {
   void make_moments(const FeatureColumn& column);
   void find_leaders(const FeatureColumn& column);
   void add_pairs(const FeatureColumn& column);
+  void add_curvature(const FeatureColumn& column, std::vector<double>& hessian);
   void integrate(const FeatureColumn& column, bool with_attention, ColumnValue& out);
   void close(const FeatureColumn& column, ColumnValue& out);
 
@@ -96,6 +100,7 @@ class ColumnIntegral {
   std::vector<double> scaled_, across_;    // u, then f_2 e^{-s w} [groups, nodes]; e^{-s w} [nodes, groups]
   std::vector<double> pull_;               // [2, nodes]: factors of e^{-s w} (D u less the leader's)
   std::vector<double> crossed_, crossed_size_;  // of the slopes among the others, f_2's sum, by p w; its absolute terms [groups]
+  std::vector<double>* hessian_ = nullptr;      // where second derivatives are wanted
   std::vector<int64_t> leader_, hull_;     // the other group with the largest m u [nodes]; those that ever have it
   std::vector<int32_t> slot_;              // a group in each twentieth of ln w, or 0
   std::vector<double> leading_, height_;   // the leader's e^{-s w}, or D u if D is given [nodes]; ln(m p w) [groups]

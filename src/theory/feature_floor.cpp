@@ -3,9 +3,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "kernels/scalar_math.hpp"
+#include "theory/feature_minimum.hpp"
 #include "theory/feature_population.hpp"
 
 namespace lamina {
@@ -27,7 +27,7 @@ struct Grouped {
   std::vector<int64_t> member;  // a feature of each group, the query first
 };
 
-Grouped grouped(const FeatureLaw& law, int64_t query, bool absent) {
+[[gnu::cold]] Grouped grouped(const FeatureLaw& law, int64_t query, bool absent) {
   Grouped all;
   FeatureColumn& column = all.column;
   column.length = law.length, column.masked = absent, column.value = moment(law, query, query);
@@ -54,7 +54,7 @@ Grouped grouped(const FeatureLaw& law, int64_t query, bool absent) {
   if (law.moments.empty()) return all;
   column.between.assign(groups * groups, 0.0), column.own.assign(groups, 0.0), column.to_nothing.assign(groups, 0.0);
   for (size_t m = 1; m < groups; ++m) {
-    column.own[m] = distance(law, query, all.member[m], all.member[m]);
+    column.own[m] = std::max(0.0, distance(law, query, all.member[m], all.member[m]));
     column.to_nothing[m] = moment(law, query, query) - moment(law, all.member[m], query);
     for (size_t n = 1; n < groups; ++n)
       column.between[m * groups + n] = distance(law, query, all.member[m], m == n ? second[n] : all.member[n]);
@@ -64,15 +64,14 @@ Grouped grouped(const FeatureLaw& law, int64_t query, bool absent) {
   return all;
 }
 
-// The least loss of the column over the logits of groups 1.., from `logits`, which become the minimum's; that of the query stays, or
-// is of no account. Descent with step sizes of Barzilai and Borwein, in units of the inverse curvature of E a_n^2.
-double minimise(const FeatureColumn& column, std::vector<double>& logits) {
+// The least loss of a column without the query's feature, f linear, over the logits of groups 1.., from `logits`, which become the
+// minimum's. Descent with step sizes of Barzilai and Borwein, in units of the inverse curvature of E a_n^2.
+[[gnu::cold]] double minimise(const FeatureColumn& column, std::vector<double>& logits) {
   const size_t groups = logits.size();
   ColumnIntegral integral(kernels::select(nullptr)->table<double>());
   ColumnValue value, next;
   integral.evaluate(column, logits, false, value);
-  const bool absent = column.probability[0] == 0;
-  if (absent && groups == 2) return value.loss;  // a shift of all logits changes nothing
+  if (groups == 2) return value.loss;  // a shift of all logits changes nothing
   std::vector<double> unit(groups), candidate(groups);
   for (size_t n = 1; n < groups; ++n)
     unit[n] = 1 / (column.probability[n] * (column.probability[n] + 1 / static_cast<double>(column.length)));
@@ -83,7 +82,7 @@ double minimise(const FeatureColumn& column, std::vector<double>& logits) {
     if (slope < 1e-16 * value.loss) break;
     for (;;) {
       for (size_t n = 1; n < groups; ++n) candidate[n] = logits[n] + std::clamp(rate * unit[n] * value.descent[n], -1.0, 1.0);
-      candidate[0] = absent ? *std::max_element(candidate.begin() + 1, candidate.end()) : logits[0];
+      candidate[0] = *std::max_element(candidate.begin() + 1, candidate.end());
       integral.evaluate(column, candidate, false, next);
       if (next.loss <= value.loss * (1 + 1e-13) || rate < 1e-6) break;
       rate *= 0.25;
@@ -94,25 +93,16 @@ double minimise(const FeatureColumn& column, std::vector<double>& logits) {
       moved += column.multiplicity[n] * step * step / unit[n];
       bent += column.multiplicity[n] * step * (value.descent[n] - next.descent[n]);
     }
-    rate = bent > 0 ? std::min(moved / bent, absent ? 1e3 : 1e12) : 2 * rate;
+    rate = bent > 0 ? std::min(moved / bent, 1e3) : 2 * rate;
     logits = candidate;
     std::swap(value, next);
   }
   return value.loss;
 }
 
-double softmax_infimum(const FeatureLaw& law, int64_t query, std::vector<double>& by_feature) {
+[[gnu::cold]] double softmax_infimum(const FeatureLaw& law, int64_t query, std::vector<double>& by_feature) {
   if (!law.masked) {
-    if (!law.moments.empty()) {
-      const Grouped all = grouped(law, query, false);
-      double least = std::numeric_limits<double>::infinity();
-      for (const double start : {-20.0, -3.0, 0.0, 3.0}) {
-        std::vector<double> logits(all.member.size(), start);
-        logits[0] = 0;
-        if (const double loss = minimise(all.column, logits); loss < least) least = loss;
-      }
-      return least < std::numeric_limits<double>::infinity() ? least : std::numeric_limits<double>::quiet_NaN();
-    }
+    if (!law.moments.empty()) return least_loss(grouped(law, query, false).column);
     FeatureColumn alone;
     alone.length = law.length, alone.masked = false;
     alone.probability = {law.probability[query], 1 - law.probability[query]}, alone.multiplicity = {1, 1};
@@ -124,6 +114,7 @@ double softmax_infimum(const FeatureLaw& law, int64_t query, std::vector<double>
   const Grouped absence = grouped(law, query, true);
   const double absent = absence.probability >= 1 ? 0.0 : kernels::exp(static_cast<double>(law.length) * kernels::log1p(-absence.probability));
   if (absence.member.size() < 2 || absent == 0) return 0;
+  if (!law.moments.empty()) return absent * least_loss(absence.column);
   std::vector<double> logits(absence.member.size());
   for (size_t n = 1; n < logits.size(); ++n) logits[n] = by_feature[absence.member[n]];
   logits[0] = *std::max_element(logits.begin() + 1, logits.end());

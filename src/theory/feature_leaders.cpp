@@ -1,4 +1,5 @@
-// Of the integral of feature_column.hpp: which feature leads where, the two parts of the slopes put together, and an infinite prompt.
+// Of the integral of feature_column.hpp: which feature leads where, the two parts of the slopes put together, the diagonal of the second
+// derivatives, and an infinite prompt.
 #include <algorithm>
 #include <cmath>
 
@@ -56,6 +57,20 @@ void ColumnIntegral::close(const FeatureColumn& column, ColumnValue& out) {
   for (int64_t n = 1; n < groups; ++n)
     if (n != largest) rest += all(n);
   out.descent[largest] = -rest / column.multiplicity[largest];
+}
+
+void ColumnIntegral::evaluate(const FeatureColumn& column, std::span<const double> logits, ColumnValue& out, std::vector<double>& hessian) {
+  const auto groups = static_cast<size_t>(column.groups());
+  hessian.assign(groups * groups, 0.0);
+  hessian_ = &hessian;
+  evaluate(column, logits, false, out);
+  hessian_ = nullptr;
+  for (size_t n = 0; n < groups; ++n) {
+    double rest = 0;
+    for (size_t m = 0; m < groups; ++m)
+      if (m != n) rest += hessian[n * groups + m];
+    hessian[n * groups + n] = -rest;
+  }
 }
 
 // N = infinity: a_n = p_n w_n / sum, and the query's own weight vanishes.
