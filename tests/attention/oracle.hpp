@@ -108,7 +108,8 @@ inline Solution solve(const Problem& p) {
         for (int64_t j = 0; j < Lk; ++j) {
           if (!sees(p, b, h, i, j)) continue;
           const Real bias = p.has(LAMINA_WITH_BIAS) ? std::fabs(p.bias[row * Lk + j]) : 0;
-          const bool nothing = map == LAMINA_SOFTMAX ? s[j] - top < -800 : map == LAMINA_RELU && s[j] < -s_size[j] / 2;
+          // <=, for a score of -inf is of infinite size
+          const bool nothing = map == LAMINA_SOFTMAX ? s[j] - top < -800 : map == LAMINA_RELU && s[j] <= -s_size[j] / 2;
           const bool absorbed = s_size[j] - bias < std::ldexp(bias, -70);
           if (!nothing && !absorbed && std::isfinite(s_size[j])) out.largest_score = std::max(out.largest_score, s_size[j]);
           if (map == LAMINA_RELU && nothing) s_size[j] = 0;
