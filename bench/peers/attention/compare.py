@@ -99,7 +99,6 @@ def measure(row, servers, inputs):
         for name, call in stay[where:] + stay[:where]:
             if name == "lamina":
                 peak.append(row.threads * servers.peak(row))
-            time.sleep(0.002)  # until the threads of the one before have gone to sleep
             seconds[name].append(call.burst(BURST))
     for _, call in stay:
         call.release()

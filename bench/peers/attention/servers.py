@@ -6,6 +6,7 @@ threads pinned, sleef for PyTorch's compiler; lamina runs outside, on the same c
 import os
 import selectors
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -28,6 +29,8 @@ class Failed(Exception):
 
 
 class Server:
+    """Stopped but while it answers: threads that wait for work by spinning would take the cores of who comes next."""
+
     def __init__(self, command, environment, folder, isa):
         self.folder, self.isa = folder, isa
         self.process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -36,6 +39,7 @@ class Server:
         self.wait.register(self.process.stdout, selectors.EVENT_READ)
 
     def ask(self, line):
+        self.process.send_signal(signal.SIGCONT)
         try:
             print(line, file=self.process.stdin, flush=True)
         except OSError:
@@ -48,9 +52,11 @@ class Server:
             raise Failed(f"ended with status {self.process.wait()}")
         if answer.startswith("failed: "):
             raise Failed(answer[8:].replace("|", "/"))
+        self.process.send_signal(signal.SIGSTOP)
         return answer
 
     def close(self):
+        self.process.send_signal(signal.SIGCONT)
         self.process.stdin.close()
         try:
             self.process.wait(5)
