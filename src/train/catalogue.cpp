@@ -7,6 +7,7 @@
 #include <map>
 #include <numeric>
 #include <string_view>
+#include <utility>
 
 #include "model/model.hpp"
 #include "optimiser/optimiser.hpp"
@@ -102,9 +103,11 @@ size_t edit_distance(std::string_view a, std::string_view b) {
   return row.back();
 }
 
-// The nearest to what was written come first.
+// The nearest to what was written come first: those it is a part of, then by distance.
 std::string keys_text(Rows rows, std::string_view written) {
-  std::ranges::stable_sort(rows, {}, [&](const CatalogueRow& row) { return edit_distance(written, row.key); });
+  std::ranges::stable_sort(rows, {}, [&](const CatalogueRow& row) {
+    return std::pair(std::string_view(row.key).find(written) == std::string_view::npos, edit_distance(written, row.key));
+  });
   std::string text;
   for (const CatalogueRow& row : rows) text += (text.empty() ? "" : ", ") + std::string(row.key);
   return text;

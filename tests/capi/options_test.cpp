@@ -155,6 +155,8 @@ TEST(Options, AKeyThatNoObjectHasFailsWhenItIsSet) {
     const std::string text = error_of(status, LAMINA_E_OPTION);
     EXPECT_NE(text.find(": \"vocabulry\" is not an option, must be one of vocabulary, "), text.npos) << text;  // the nearest first
   }
+  const std::string part = error_of(lamina_options_set_number(options.get(), "record", 3), LAMINA_E_OPTION);
+  EXPECT_NE(part.find("must be one of record_every, record_per_decade, "), part.npos) << part;  // what it is a part of
   EXPECT_EQ(lamina_options_set_number(options.get(), "noise", NAN), LAMINA_E_OPTION);
 }
 
