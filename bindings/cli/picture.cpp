@@ -41,10 +41,15 @@ Curve slope_of(const Table& table, const Description& run, const lamina_task* ta
   if (!(slope < 0) || steps->size() < 2) return {};
   size_t last = steps->size() - 1;  // where a log axis still shows it
   while (last > 0 && !((*predicted)[last] >= 1e-17)) --last;
-  const double end = (*predicted)[last], first = std::max(0.0, (*steps)[last] - std::log((*excess)[0] / end) / -slope);
+  const double end = (*predicted)[last], length = std::min((*steps)[last], std::log((*excess)[0] / end) / -slope);
   char name[64];
   std::snprintf(name, sizeof name, "slope %.3g per step", slope);
-  return {name, Look::limit, Hue::grey, {first, (*steps)[last]}, {end * std::exp(slope * (first - (*steps)[last])), end}};
+  Curve line{name, Look::limit, Hue::grey, {}, {}};
+  for (int i = 100; i >= 0; --i) {  // a curve where steps are on a log axis
+    line.x.push_back((*steps)[last] - length * i / 100);
+    line.y.push_back(end * std::exp(slope * -length * i / 100));
+  }
+  return line;
 }
 
 Curve floor_of(const Table& table, const Description& run, const lamina_task* task) {
@@ -57,12 +62,14 @@ Curve floor_of(const Table& table, const Description& run, const lamina_task* ta
   const double floor = theory("estimate_excess", task, {run.number("noise"), estimate});
   char name[64];
   std::snprintf(name, sizeof name, "floor of the sample, KL = %.2g", floor);
-  return {name, Look::other_limit, Hue::grey, {0, table.column("step")->back()}, {floor, floor}};
+  return {name, Look::other_limit, Hue::grey, *table.column("step"), std::vector<double>(table.column("step")->size(), floor)};
 }
 
 void draw(const std::string& path, const Table& table, const Description& run, const lamina_task* task) {
   Panel panel("", {"step"}, {run.option("noise").empty() ? "excess risk" : "excess risk (nats)", true});
-  panel.x.minimum = 0, panel.x.maximum = std::max(table.column("step")->back(), 1.0);
+  panel.x.logarithmic = run.number("record_per_decade") > 0;  // rows at log-spaced steps
+  panel.x.minimum = panel.x.logarithmic ? 1 : 0;
+  panel.x.maximum = std::max(table.column("step")->back(), panel.x.logarithmic ? 10.0 : 1.0);
   panel.curves = {curve_of(table, "predicted", "predicted", Look::predicted, Hue::blue), slope_of(table, run, task),
                   curve_of(table, "excess", "measured", Look::measured, Hue::blue),
                   // Dashed and on top: where outputs that were never seen do as well as the others, both curves still show.

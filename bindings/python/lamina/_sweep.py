@@ -212,6 +212,14 @@ class Sweep(Handle):
         return Table(self, "lamina_ensemble_exponents", column.encode(), along.encode(), self._over(over), values.ctypes.data, values.size,
                      confidence)
 
+    def plot(self, column: str = "excess", over: Union[str, Sequence[str]] = "seed", quantiles: Sequence[float] = (0.1, 0.5, 0.9),
+             ax: Any = None) -> Any:
+        """A curve of a column's middle quantile for every combination of values but those of `over`, in a band from the lowest to the
+        highest of the three; on log axes where values are positive and rows stand at log-spaced steps. Returns the matplotlib axes."""
+        from ._plot import plot_sweep
+
+        return plot_sweep(self, column, over, quantiles, ax)
+
     def save(self, path: Union[str, os.PathLike[str]]) -> None:
         """Writes the sweep and the runs that have ended to one file, whole or not at all."""
         with self._lock:

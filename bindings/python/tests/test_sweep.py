@@ -42,6 +42,27 @@ def test_summary_times_and_exponents():
     assert fit["points"][0] + fit["missing"][0] == 15
 
 
+def test_plot():
+    matplotlib = pytest.importorskip("matplotlib", reason="SKIPPED: matplotlib is not installed")
+    matplotlib.use("Agg")
+    sweep = lamina.sweep(CONVERGENCE, features=[4, 6], step_size=[0.5, 1], seed=range(3), **dict(BASE, steps=20))
+    axes = sweep.plot("loss")
+    assert axes.get_xscale() == "linear" and axes.get_yscale() == "log" and "of 3 runs by seed" in axes.get_title()
+    assert [(line.get_label(), line.get_color(), line.get_linestyle()) for line in axes.lines] == [
+        ("features=4, step_size=0.5", "C0", "-"), ("features=4, step_size=1", "C0", "--"),
+        ("features=6, step_size=0.5", "C1", "-"), ("features=6, step_size=1", "C1", "--")]
+    summary = sweep.summary("loss")
+    first = (summary["features"] == 4) & (summary["step_size"] == 0.5)
+    assert np.array_equal(axes.lines[0].get_ydata(), summary["q0.5"][first])
+    spaced = lamina.sweep(CONVERGENCE, attention=["softmax", "linear"], prompt_length=float("inf"), steps=100, record_per_decade=5,
+                          features=5, probes="none", progress=False)
+    axes = spaced.plot()
+    assert axes.get_xscale() == "symlog" and [line.get_label() for line in axes.lines] == ["attention=softmax", "attention=linear"]
+    with pytest.raises(lamina.Error, match="no member has ended"):
+        lamina.Sweep(CONVERGENCE, seed=range(2), **BASE).plot()
+    matplotlib.pyplot.close("all")
+
+
 def test_failures_are_kept_apart():
     sweep = lamina.sweep(CONVERGENCE, dimension=[0, 2], **BASE)
     assert sweep.statuses[0] == "finished" and "dimension is 2" in sweep.statuses[1]

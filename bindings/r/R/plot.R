@@ -3,22 +3,37 @@
 colours <- c(excess = "#1b4f9c", predicted = "#d1690e", slope = "#555555", floor = "#2f8f4e")
 
 # Labels 10^k at whole decades, and no more than eight of them.
-decade_axis <- function(range) {
+decade_axis <- function(range, side = 2) {
   decades <- seq(floor(range[1]), ceiling(range[2]))
   decades <- decades[seq(1, length(decades), by = max(1, ceiling(length(decades) / 8)))]
-  graphics::axis(2, at = 10^decades, labels = parse(text = paste0("10^", decades)), las = 1, cex.axis = 0.9, mgp = c(3, 0.6, 0))
+  graphics::axis(side, at = 10^decades, labels = parse(text = paste0("10^", decades)), las = 1, cex.axis = 0.9, mgp = c(3, 0.6, 0))
 }
 
+# Axes alone. A log axis of steps begins at 1 and leaves step 0 out.
+empty_plot <- function(step, ylim, log, ...) {
+  xlim <- if (grepl("x", log)) c(1, max(step, 10)) else range(step)
+  far_x <- grepl("x", log) && xlim[2] > 100
+  far_y <- grepl("y", log) && ylim[2] > 100 * ylim[1]
+  graphics::plot(xlim, ylim, type = "n", log = log, las = 1, xaxt = if (far_x) "n" else "s", yaxt = if (far_y) "n" else "s", ...)
+  if (far_x) decade_axis(log10(xlim), 1)
+  if (far_y) decade_axis(log10(ylim))
+}
+
+# Rows at log-spaced steps, which the option record_per_decade says, ask for a log axis.
+log_axes <- function(per_decade, y) paste(c(if (isTRUE(suppressWarnings(as.numeric(per_decade)) > 0)) "x", if (y) "y"), collapse = "")
+
 plot.lamina_run <- function(x, columns = NULL, main = NULL, sub = NULL, xlab = "step", ylab = NULL, ylim = NULL, legend = TRUE,
-                            ...) {
-  if (!is.null(columns)) return(plot_columns(x, columns, main, xlab, ylab, ylim, legend, ...))
+                            log = NULL, ...) {
+  if (!is.null(columns)) return(plot_columns(x, columns, main, xlab, ylab, ylim, legend, log, ...))
   rows <- x$trajectory
   shown <- if (any(is.finite(rows$excess))) "excess" else "loss"
   y <- rows[[shown]]
   drawn <- is.finite(y) & y > 0
   if (!nrow(rows) || !any(is.finite(y))) refuse("the run has no finite loss to draw")
   theory <- run_theory(x)
-  logarithmic <- any(drawn)
+  if (is.null(log)) log <- log_axes(x$options["record_per_decade"], any(drawn))
+  logarithmic <- grepl("y", log)
+  if (logarithmic && !any(drawn)) refuse("the run has no positive ", shown, ", which a log axis could show")
   if (is.null(main)) main <- run_title(x)
   unit <- if (grepl("Bayes", x$definitions[["excess"]])) " (nats)" else ""
   over <- if (nzchar(unit)) "excess loss over the Bayes risk" else "excess loss over its infimum"
@@ -31,10 +46,7 @@ plot.lamina_run <- function(x, columns = NULL, main = NULL, sub = NULL, xlab = "
       ylim <- range(ylim, pmax(predicted[is.finite(predicted)], ylim[1] / 10))
     if (ylim[1] == ylim[2]) ylim <- if (logarithmic) ylim * c(0.5, 2) else ylim + c(-1, 1)
   }
-  graphics::plot(rows$step, ifelse(drawn | !logarithmic, y, NA), type = "n", log = if (logarithmic) "y" else "", ylim = ylim,
-                 xlab = xlab, ylab = ylab, main = main, yaxt = if (logarithmic && log10(ylim[2] / ylim[1]) > 2) "n" else "s",
-                 las = 1, ...)
-  if (logarithmic && log10(ylim[2] / ylim[1]) > 2) decade_axis(log10(ylim))
+  empty_plot(rows$step, ylim, log, xlab = xlab, ylab = ylab, main = main, ...)
   key <- list(text = shown, colour = colours[["excess"]], type = 1, width = 3)
   add <- function(text, colour, type, width) {
     key$text <<- c(key$text, text)
@@ -70,28 +82,22 @@ plot.lamina_run <- function(x, columns = NULL, main = NULL, sub = NULL, xlab = "
 }
 
 # Columns of one's choice, each with its crossings: hollow points where it reached a value. Rows at log-spaced steps get a log axis.
-plot_columns <- function(x, columns, main, xlab, ylab, ylim, legend, log = NULL, ...) {
+plot_columns <- function(x, columns, main, xlab, ylab, ylim, legend, log, ...) {
   rows <- x$trajectory
   unknown <- setdiff(columns, names(rows))
   if (length(unknown)) refuse("the run has no column ", unknown[1], "; it has ", paste(names(rows), collapse = ", "))
   values <- as.matrix(rows[columns])
   finite <- values[is.finite(values)]
   if (!length(finite)) refuse("the run has no finite ", columns[1], " to draw")
-  if (is.null(log)) {
-    spaced <- isTRUE(suppressWarnings(as.numeric(x$options["record_per_decade"])) > 0)
-    log <- paste0(if (spaced) "x" else "", if (all(finite > 0) && max(finite) > 100 * min(finite)) "y" else "")
-  }
-  ylog <- grepl("y", log)
-  if (ylog) finite <- finite[finite > 0]
+  if (is.null(log)) log <- log_axes(x$options["record_per_decade"], all(finite > 0) && max(finite) > 100 * min(finite))
+  if (grepl("y", log)) finite <- finite[finite > 0]
   shown <- if (grepl("x", log)) rows$step > 0 else rep(TRUE, nrow(rows))
   if (is.null(ylim)) ylim <- range(finite)
   colour <- rep_len(c("#1b4f9c", "#d1690e", "#2f8f4e", "#7b3f98", "#8a6d1f", "#555555"), length(columns))
-  far <- ylog && log10(ylim[2] / ylim[1]) > 2
   dash <- ifelse(columns == "predicted", 2, 1)
-  graphics::matplot(rows$step[shown], values[shown, , drop = FALSE], type = "l", lty = dash, lwd = 2, col = colour, log = log,
-                    ylim = ylim, xlab = xlab, ylab = if (is.null(ylab)) toString(columns[seq_len(min(2, length(columns)))]) else ylab,
-                    main = if (is.null(main)) run_title(x) else main, las = 1, yaxt = if (far) "n" else "s", ...)
-  if (far) decade_axis(log10(ylim))
+  empty_plot(rows$step, ylim, log, xlab = xlab, ylab = if (is.null(ylab)) toString(columns[seq_len(min(2, length(columns)))]) else ylab,
+             main = if (is.null(main)) run_title(x) else main, ...)
+  graphics::matlines(rows$step[shown], values[shown, , drop = FALSE], lty = dash, lwd = 2, col = colour)
   found <- x$crossings[x$crossings$signal %in% columns & !is.na(x$crossings$step), ]
   at <- colour[match(found$signal, columns)]
   graphics::points(found$step, found$after, col = at, lwd = 2)
@@ -121,12 +127,12 @@ draw_slope <- function(rows, slope, ylim) {
   first <- fits[ceiling(length(fits) / 2)]
   last <- fits[length(fits)]
   if (rows$step[last] <= rows$step[first]) return(FALSE)
-  t <- rows$step[c(first, last)]
+  t <- seq(rows$step[first], rows$step[last], length.out = 101)
   # Through the end of the prediction, where it has the slope of the limit, and a little to its right.
-  y <- rows$predicted[last] * exp(slope * (t - t[2]))
-  shift <- 0.03 * diff(range(rows$step))
-  graphics::lines(t + shift, y, col = colours[["slope"]], lwd = 1)
-  graphics::text(mean(t) + shift, exp(mean(log(y))), sprintf("%.4g", slope), pos = 4, col = colours[["slope"]], cex = 0.8)
+  y <- rows$predicted[last] * exp(slope * (t - t[101]))
+  right <- if (graphics::par("xlog")) 1.05 * t else t + 0.03 * diff(range(rows$step))
+  graphics::lines(right, y, col = colours[["slope"]], lwd = 1)
+  graphics::text(right[51], y[51], sprintf("%.4g", slope), pos = 4, col = colours[["slope"]], cex = 0.8)
   TRUE
 }
 

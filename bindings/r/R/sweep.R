@@ -105,28 +105,34 @@ print.lamina_sweep <- function(x, ...) {
 
 # Medians of a column by step with bands between quantiles, one for each combination of the axes but `over`.
 plot.lamina_sweep <- function(x, column = "excess", over = "seed", probs = c(0.1, 0.5, 0.9), xlab = "step", ylab = column, main = x$name,
-                              sub = NULL, legend = TRUE, ...) {
+                              sub = NULL, legend = TRUE, log = NULL, ...) {
   rows <- summary(x, column, over, probs)
-  runs <- prod(lengths(sweep_axes(x)[intersect(over, names(sweep_axes(x)))]))
+  axes <- sweep_axes(x)
+  runs <- prod(lengths(axes[intersect(over, names(axes))]))
   if (is.null(sub) && runs > 1)
     sub <- sprintf("line: quantile %g, band: %g to %g, of %d runs by %s", probs[2], probs[1], probs[3], runs, paste(over, collapse = ", "))
   drawn <- names(rows)[(ncol(rows) - 2):ncol(rows)]
-  keys <- setdiff(names(sweep_axes(x)), over)
-  group <- if (length(keys)) interaction(lapply(keys, function(key) paste0(key, "=", rows[[key]])), sep = "  ", drop = TRUE) else factor(rep("", nrow(rows)))
+  keys <- setdiff(names(axes), over)
+  words <- lapply(keys, function(key) factor(paste0(key, "=", rows[[key]]), levels = paste0(key, "=", unique(rows[[key]]))))
+  group <- if (length(keys)) interaction(words, sep = "  ", drop = TRUE, lex.order = TRUE) else factor(rep("", nrow(rows)))
   all <- unlist(rows[drawn])
-  logarithmic <- any(is.finite(all) & all > 0)
+  if (is.null(log)) log <- log_axes(.Call(shim_ensemble_option, x$pointer, 0, "record_per_decade"), any(is.finite(all) & all > 0))
+  logarithmic <- grepl("y", log)
   ylim <- range(all[is.finite(all) & (all > 0 | !logarithmic)])
-  far <- logarithmic && log10(ylim[2] / ylim[1]) > 2
-  graphics::plot(range(rows$step), ylim, type = "n", log = if (logarithmic) "y" else "", xlab = xlab, ylab = ylab, main = main,
-                 sub = sub, cex.sub = 0.8, las = 1, yaxt = if (far) "n" else "s", ...)
-  if (far) decade_axis(log10(ylim))
-  colours <- grDevices::hcl.colors(nlevels(group), "Dark 3")
-  for (i in seq_len(nlevels(group))) {
-    part <- rows[group == levels(group)[i], ]
+  empty_plot(rows$step, ylim, log, xlab = xlab, ylab = ylab, main = main, sub = sub, cex.sub = 0.8, ...)
+  # Two axes: a colour for each value of the one, a dash for each of the other; else a colour a curve.
+  first <- match(levels(group), group)
+  two <- length(keys) == 2L && nlevels(words[[2]]) <= 6L
+  shade <- if (two) as.integer(words[[1]])[first] else seq_along(first)
+  dash <- if (two) as.integer(words[[2]])[first] else rep(1L, length(first))
+  colour <- grDevices::hcl.colors(max(shade), "Dark 3")[shade]
+  for (i in seq_along(first)) {
+    part <- rows[group == levels(group)[i] & (rows$step > 0 | !grepl("x", log)), ]
     band <- pmax(c(part[[drawn[1]]], rev(part[[drawn[3]]])), if (logarithmic) ylim[1] else -Inf)
-    graphics::polygon(c(part$step, rev(part$step)), band, col = grDevices::adjustcolor(colours[i], 0.2), border = NA)
-    graphics::lines(part$step, part[[drawn[2]]], col = colours[i], lwd = 2)
+    graphics::polygon(c(part$step, rev(part$step)), band, col = grDevices::adjustcolor(colour[i], 0.2), border = NA)
+    graphics::lines(part$step, part[[drawn[2]]], col = colour[i], lty = dash[i], lwd = 2)
   }
-  if (legend && length(keys)) graphics::legend("topright", levels(group), col = colours, lwd = 2, bty = "n", cex = 0.8)
+  if (legend && length(keys))
+    graphics::legend(free_corner(rows$step, as.matrix(rows[drawn])), levels(group), col = colour, lty = dash, lwd = 2, bty = "n", cex = 0.8)
   invisible(rows)
 }

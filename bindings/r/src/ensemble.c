@@ -82,6 +82,13 @@ SEXP shim_ensemble_status(SEXP handle) {
   return list;
 }
 
+/* The value of an option in one member, as text. */
+SEXP shim_ensemble_option(SEXP handle, SEXP member, SEXP key) {
+  const char* text = NULL;
+  check(lamina_ensemble_option(handle_get(handle, &ensemble_kind), count_get(member, "member"), text_get(key, "key"), &text));
+  return Rf_ScalarString(Rf_mkCharCE(text, CE_UTF8));
+}
+
 /* One of the tables, as shim_trainer_trajectory gives that of a run: "table", "summary", "times", "exponents", or one member's rows.
  * texts are the column, the axes pooled, the axis along; numbers the quantiles or levels. */
 SEXP shim_ensemble_table(SEXP handle, SEXP what, SEXP texts, SEXP numbers, SEXP confidence) {

@@ -41,6 +41,7 @@ static const R_CallMethodDef routines[] = {
     ROUTINE(shim_ensemble_run, 3),
     ROUTINE(shim_ensemble_axes, 1),
     ROUTINE(shim_ensemble_status, 1),
+    ROUTINE(shim_ensemble_option, 3),
     ROUTINE(shim_ensemble_table, 5),
     ROUTINE(shim_ensemble_save, 2),
     ROUTINE(shim_ensemble_load, 2),

@@ -40,6 +40,7 @@ SEXP shim_ensemble_create(SEXP name, SEXP task, SEXP given, SEXP axes, SEXP valu
 SEXP shim_ensemble_run(SEXP ensemble, SEXP function, SEXP seconds);
 SEXP shim_ensemble_axes(SEXP ensemble);
 SEXP shim_ensemble_status(SEXP ensemble);
+SEXP shim_ensemble_option(SEXP ensemble, SEXP member, SEXP key);
 SEXP shim_ensemble_table(SEXP ensemble, SEXP what, SEXP texts, SEXP numbers, SEXP confidence);
 SEXP shim_ensemble_save(SEXP ensemble, SEXP path);
 SEXP shim_ensemble_load(SEXP path, SEXP task);

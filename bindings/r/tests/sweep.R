@@ -49,6 +49,12 @@ resumed <- lamina_continue(lamina_load_sweep(file), progress = FALSE)
 stopifnot(identical(as.data.frame(resumed), as.data.frame(long(FALSE))))
 pdf(NULL)
 plot(sweep, "loss")
+stopifnot(!par("xlog"), par("ylog"))
+spaced <- lamina_sweep("in_context_convergence", prompt_length = Inf, steps = 2000, record_per_decade = 8, features = c(5, 10, 20), step_size = c(0.5, 1))
+rows <- plot(spaced)
+stopifnot(par("xlog"), par("ylog"), 0 %in% rows$step)
+plot(spaced, log = "")
+stopifnot(!par("xlog"), !par("ylog"))
 
 # An axis of many values is shown by its ends.
 long <- lamina_sweep("in_context_recall", seed = 0:19, steps = 1, samples = 8)
