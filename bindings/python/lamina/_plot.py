@@ -37,6 +37,7 @@ def step_axis(ax: Any, per_decade: Optional[str]) -> None:
     """Rows at log-spaced steps get a log axis, with a place for step 0."""
     if per_decade and float(per_decade) > 0:
         ax.set_xscale("symlog", linthresh=1)
+        ax.set_xlim(0, ax.dataLim.xmax)
     ax.set_xlabel("step")
 
 

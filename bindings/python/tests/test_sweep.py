@@ -57,7 +57,8 @@ def test_plot():
     spaced = lamina.sweep(CONVERGENCE, attention=["softmax", "linear"], prompt_length=float("inf"), steps=100, record_per_decade=5,
                           features=5, probes="none", progress=False)
     axes = spaced.plot()
-    assert axes.get_xscale() == "symlog" and [line.get_label() for line in axes.lines] == ["attention=softmax", "attention=linear"]
+    assert axes.get_xscale() == "symlog" and axes.get_xlim() == (0, 100)
+    assert [line.get_label() for line in axes.lines] == ["attention=softmax", "attention=linear"]
     with pytest.raises(lamina.Error, match="no member has ended"):
         lamina.Sweep(CONVERGENCE, seed=range(2), **BASE).plot()
     matplotlib.pyplot.close("all")
