@@ -124,7 +124,7 @@ lamina_status lamina_trainer_crossing(const lamina_trainer* trainer, int64_t ind
     const std::vector<Crossing>& all = trainer->run->trainer->crossings();
     require_range("index", index, 0, static_cast<int64_t>(all.size()) - 1);
     const Crossing& c = all[static_cast<size_t>(index)];
-    write_struct(out, lamina_crossing{0, 0, c.signal.c_str(), c.value, c.step, c.before, c.after});
+    write_struct(out, lamina_crossing{0, 0, c.signal.c_str(), c.value, c.step, c.before, c.after, c.time});
   });
 }
 

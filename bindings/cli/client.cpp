@@ -135,7 +135,7 @@ std::vector<Crossing> read_crossings(const lamina_trainer* trainer) {
     lamina_crossing c;
     check(lamina_crossing_init(&c, sizeof c));
     check(lamina_trainer_crossing(trainer, i, &c));
-    crossings.push_back({c.signal, c.value, c.step, c.before, c.after});
+    crossings.push_back({c.signal, c.value, c.step, c.before, c.after, c.time});
   }
   return crossings;
 }

@@ -84,6 +84,7 @@ struct Crossing {
   double value;
   int64_t step;  // -1: not yet
   double before, after;
+  double time;  // in steps; NaN: not yet
 };
 std::vector<Crossing> read_crossings(const lamina_trainer* trainer);
 

@@ -131,7 +131,10 @@ std::string printed_crossings(const std::vector<Crossing>& crossings) {
   for (const Crossing& c : crossings) {
     text += c.signal + " = " + format_number(c.value, 6) + ": ";
     if (c.step < 0) text += "not reached\n";
-    else text += "step " + std::to_string(c.step) + " (" + (c.step > 0 ? format_number(c.before, 6) + " before, " : "") + format_number(c.after, 6) + ")\n";
+    else {
+      text += "step " + std::to_string(c.step) + " (" + (c.step > 0 ? format_number(c.before, 6) + " before, " : "") + format_number(c.after, 6);
+      text += (c.time != static_cast<double>(c.step) ? ", reached at " + format_number(c.time, 12) : "") + ")\n";
+    }
   }
   return text.empty() ? text : "\n" + text;
 }
@@ -172,7 +175,7 @@ std::string json(const Table& table, const std::vector<Crossing>& crossings, con
   }
   for (const Crossing& c : crossings)
     document["crossings"].push_back({{"signal", c.signal}, {"value", c.value}, {"step", c.step < 0 ? Json(nullptr) : Json(c.step)},
-                                     {"before", number(c.before)}, {"after", number(c.after)}});
+                                     {"time", number(c.time)}, {"before", number(c.before)}, {"after", number(c.after)}});
   for (size_t i = 0; i < run.entries.size(); ++i)
     document["options"][run.entries[i].key] = option_value(run.entries[i], run.values[i]);
   for (const Tensor& tensor : run.tensors) document["parameters"].push_back(tensor_summary(tensor));

@@ -352,7 +352,7 @@ LAMINA_API lamina_status lamina_trainer_run(lamina_trainer* trainer, int64_t ste
 /* One lock-free store: safe from any thread and from a signal handler; the run ends after the step under way. */
 LAMINA_API void lamina_trainer_stop(lamina_trainer* trainer);
 LAMINA_API lamina_status lamina_trainer_step(const lamina_trainer* trainer, int64_t* out); /* updates made so far */
-/* One pair of the option `crossings`: the first step at which a column reached a value. */
+/* One pair of the option `crossings`: the first step at which a column reached a value, and the moment on the way to it. */
 typedef struct lamina_crossing {
   uint32_t struct_size;
   uint32_t reserved;
@@ -360,6 +360,7 @@ typedef struct lamina_crossing {
   double value;         /* and what it is to reach, from the side of its first value */
   int64_t step;         /* -1: not yet */
   double before, after; /* the column at step - 1 and at step; NaN where there is none */
+  double time;          /* in steps: under optimiser=flow the moment in [step - 1, step], as the option says; else step; NaN: not yet */
 } lamina_crossing;
 
 LAMINA_API lamina_status lamina_crossing_init(lamina_crossing* crossing, uint32_t size);
@@ -462,8 +463,8 @@ LAMINA_API lamina_status lamina_ensemble_table(const lamina_ensemble* ensemble, 
 LAMINA_API lamina_status lamina_ensemble_summary(const lamina_ensemble* ensemble, const char* column, const char* over,
                                                  const double* quantiles, int64_t count, lamina_trajectory** out);
 /* "member", the axes, "status", "level", "time": the first step at which `column` is at one of levels [count] or on the other side of
- * it than at the start; NaN if never. Exact for a column and level that the option `crossings` names, else the first such row. count 0:
- * the levels of crossings. */
+ * it than at the start; NaN if never. Exact for a column and level that the option `crossings` names (under optimiser=flow the moment
+ * between steps), else the first such row. count 0: the levels of crossings. */
 LAMINA_API lamina_status lamina_ensemble_times(const lamina_ensemble* ensemble, const char* column, const double* levels,
                                                int64_t count, lamina_trajectory** out);
 /* d log time / d log x by least squares over the members that agree on every axis but `along` and `over`: x is the value of axis

@@ -23,14 +23,15 @@ std::vector<Column> columns_in(const Json& json) {
   return columns;
 }
 
-// [crossings, 4]: value, step, before, after.
+// [crossings, 5]: value, step, time, before, after.
 std::vector<Crossing> crossings_in(const Json& signals, const std::vector<double>& values) {
-  if (values.size() != 4 * signals.size()) throw std::runtime_error("crossings do not fit their names");
+  if (values.size() != 5 * signals.size()) throw std::runtime_error("crossings do not fit their names");
   std::vector<Crossing> crossings;
   for (size_t i = 0; i < signals.size(); ++i) {
-    const double step = values[4 * i + 1];
+    const double* const v = &values[5 * i];
+    const double step = v[1];
     if (!(step >= -1 && step <= 0x1p53)) throw std::runtime_error("a crossing has no step");
-    crossings.push_back({signals.at(i), values[4 * i], static_cast<int64_t>(step), values[4 * i + 2], values[4 * i + 3]});
+    crossings.push_back({signals.at(i), v[0], static_cast<int64_t>(step), v[2], v[3], v[4]});
   }
   return crossings;
 }
@@ -76,7 +77,7 @@ void Ensemble::save(const std::string& path) const {
       std::vector<double> crossings;
       for (const Crossing& crossing : m.crossings) {
         json["crossings"].push_back(crossing.signal);
-        crossings.insert(crossings.end(), {crossing.value, static_cast<double>(crossing.step), crossing.before, crossing.after});
+        crossings.insert(crossings.end(), {crossing.value, static_cast<double>(crossing.step), crossing.time, crossing.before, crossing.after});
       }
       if (!crossings.empty()) tensors.emplace("crossings_" + std::to_string(i), std::move(crossings));
     }

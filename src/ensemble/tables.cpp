@@ -104,11 +104,11 @@ void require_column(const Ensemble& ensemble, const std::string& name) {
   fail(LAMINA_E_ARGUMENT, "column is \"" + name + "\", must be one of " + known);
 }
 
-// The first step on the other side of the level than the start, or at it: found exactly, or the first such row.
+// When, in steps, the column is first on the other side of the level than the start, or at it: found exactly, or the first such row.
 double time_to(const Member& member, const std::string& name, double level) {
   if (!member.trajectory) return absent;
   for (const Crossing& crossing : member.crossings)
-    if (crossing.signal == name && crossing.value == level) return crossing.step < 0 ? absent : static_cast<double>(crossing.step);
+    if (crossing.signal == name && crossing.value == level) return crossing.time;
   const Trajectory& trajectory = *member.trajectory;
   const auto column = find_column(trajectory, name);
   if (!column || trajectory.rows() == 0) return absent;

@@ -27,7 +27,8 @@ Table table_of(const Ensemble& ensemble);
 Table summary_of(const Ensemble& ensemble, const Statistic& what, std::span<const double> quantiles);
 
 // "member", the axes, "status", "level", "time": the first step at which the column is at the level or on the other side of it than
-// at the start; NaN if never. Exact for what the option `crossings` names, else the first such row. No levels: those of crossings.
+// at the start; NaN if never. Exact for what the option `crossings` names (under gradient flow the moment between steps), else the first
+// such row. No levels: those of crossings.
 Table times_of(const Ensemble& ensemble, const std::string& column, std::span<const double> levels);
 
 // d log time / d log x by least squares over the members of a group, x the value of axis `along`, or with along = "level" the

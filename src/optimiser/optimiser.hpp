@@ -13,6 +13,16 @@
 
 namespace lamina {
 
+// The way of x in the last update of an optimiser that moves between updates too, in consecutive pieces on each of which x is smooth.
+// Moments are parts of the update, from 0, its beginning, to 1.
+class Passage {
+ public:
+  virtual ~Passage() = default;
+  virtual bool next() = 0;        // on to the next piece, at first the first; false at the end. Throws what a slope throws
+  virtual double end() const = 0;  // of the present piece, in (0, 1]
+  virtual void at(double moment, std::span<double> x) = 0;  // from the end of the piece before to end()
+};
+
 class Optimiser {
  public:
   virtual ~Optimiser() = default;
@@ -21,6 +31,8 @@ class Optimiser {
   // What must be kept to continue with the same bits, in one vector; empty for methods without memory.
   virtual std::vector<double> state() const { return {}; }
   virtual void set_state(std::span<const double>) {}
+  // Null where there is nothing between two updates, or none has been made. The optimiser must outlive it, and rest meanwhile.
+  virtual std::unique_ptr<Passage> passage() const { return nullptr; }
   // Factor of the step size from here on; flow takes no notice.
   void set_rate(double rate) { rate_ = rate; }
 

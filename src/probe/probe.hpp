@@ -63,6 +63,8 @@ struct ProbeRow {
     const std::span<const double> numbers = state.course(*this);
     row.insert(row.end(), numbers.begin(), numbers.end());
   }
+  // Whether its columns are functions of the model's parameters alone, not of the steps made.
+  bool of_parameters() const { return !advance && !from_start; }
   bool suits(const Model& model, const Task& task, const Settings& training) const {
     return (kinds & task.kind()) && applies(model, task, training);
   }

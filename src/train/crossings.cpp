@@ -1,6 +1,8 @@
 // Parsing the option crossings, and watching its columns.
 #include "train/crossings.hpp"
 
+#include <algorithm>
+#include <boost/math/tools/toms748_solve.hpp>
 #include <charconv>
 #include <cmath>
 
@@ -33,7 +35,9 @@ Crossings::Crossings(const std::string& text, const Model& model, const Task& ta
   for (size_t at = 0; at <= text.size() && !text.empty();) {
     const size_t comma = std::min(text.find(',', at), text.size());
     all_.push_back(parse(text.substr(at, comma - at)));
-    sources_.push_back({column_of(all_.back().signal, model, task, suits)});
+    const size_t column = column_of(all_.back().signal, model, task, suits);
+    const Watched* watched = probe_of(column);
+    sources_.push_back({column, !watched || watched->probe->of_parameters()});
     at = comma + 1;
   }
   open_ = all_.size();
@@ -76,38 +80,99 @@ bool Crossings::watch(const ProbeRow& probe) const {
   return false;
 }
 
-bool Crossings::look(int64_t step, double loss, double excess, const std::function<const ProbeState&()>& state) {
-  values_[loss_column] = loss, values_[excess_column] = excess;
-  const ProbeState* now = nullptr;
-  for (const Watched& watched : probes_) {
-    if (!wanted(watched.first, watched.columns)) continue;
-    if (!now) now = &state();
-    row_.clear();
-    watched.probe->append_to(row_, *now);
-    std::copy(row_.begin(), row_.end(), values_.begin() + static_cast<std::ptrdiff_t>(watched.first));
+const Crossings::Watched* Crossings::probe_of(size_t column) const {
+  for (const Watched& watched : probes_)
+    if (column >= watched.first && column < watched.first + watched.columns) return &watched;
+  return nullptr;
+}
+
+void Crossings::measure(const Watched& watched, Moments& now) {
+  row_.clear();
+  watched.probe->append_to(row_, now.state());
+  std::ranges::copy(row_, values_.begin() + static_cast<std::ptrdiff_t>(watched.first));
+}
+
+double Crossings::read(const Source& source, Moments& now) {
+  if (source.column == loss_column) return now.loss();
+  if (source.column == excess_column) return now.excess();
+  measure(*probe_of(source.column), now);
+  return values_[source.column];
+}
+
+bool Crossings::look(int64_t step, Moments& now) {
+  values_[loss_column] = now.loss();
+  if (watch_excess()) values_[excess_column] = now.excess();
+  for (const Watched& watched : probes_)
+    if (wanted(watched.first, watched.columns)) measure(watched, now);
+  std::vector<size_t> crossed;
+  for (size_t i = 0; i < all_.size(); ++i) {
+    const double value = values_[sources_[i].column], side = sign(value - all_[i].value);
+    if (all_[i].step < 0 && !std::isnan(value) && (side == 0 || (sources_[i].seen >= 0 && side != sources_[i].side))) crossed.push_back(i);
   }
-  bool crossed = false;
+  std::vector<double> times;
+  if (!crossed.empty()) times = times_of(crossed, step, now);
+  size_t found = 0;
   for (size_t i = 0; i < all_.size(); ++i) {
     Crossing& crossing = all_[i];
     Source& source = sources_[i];
     const double value = values_[source.column];
     if (crossing.step >= 0 || std::isnan(value)) continue;
-    const double side = sign(value - crossing.value);
-    if (source.seen < 0) source.side = side;
-    if (side == 0 || side != source.side) {
-      crossing.step = step, crossing.after = value;
+    if (source.seen < 0) source.side = sign(value - crossing.value);
+    if (found < crossed.size() && crossed[found] == i) {
+      crossing.step = step, crossing.time = times[found], crossing.after = value;
       if (source.seen == step - 1) crossing.before = source.last;
-      --open_, crossed = true;
+      --open_, ++found;
     }
     source.last = value, source.seen = step;
   }
-  return crossed;
+  return !crossed.empty();
+}
+
+std::vector<double> Crossings::times_of(const std::vector<size_t>& crossed, int64_t step, Moments& now) {
+  std::vector<double> times(crossed.size(), static_cast<double>(step));
+  // Above the value or below it, as far as is measured at a moment; a moment at which the column is undefined is before the crossing.
+  const auto height = [&](size_t i, double value) {
+    return std::isnan(value) ? sources_[i].side : std::clamp(value - all_[i].value, -1e100, 1e100);
+  };
+  struct Open {
+    size_t place, crossing;
+    double height;  // where the present piece begins
+  };
+  std::vector<Open> open;
+  for (size_t c = 0; c < crossed.size(); ++c) {
+    const Source& source = sources_[crossed[c]];
+    if (source.of_parameters && source.seen >= 0 && source.side != 0)
+      open.push_back({c, crossed[c], height(crossed[c], source.seen == step - 1 ? source.last : std::nan(""))});
+  }
+  if (open.empty() || !now.turn_back()) return times;
+  const std::vector<double> values = values_;
+  for (double from = 0; !open.empty() && now.next(); from = now.end()) {
+    const double to = now.end();
+    std::erase_if(open, [&](Open& o) {
+      const auto height_at = [&](double moment) {
+        now.go_to(moment);
+        return height(o.crossing, read(sources_[o.crossing], now));
+      };
+      const double from_height = o.height;
+      o.height = height_at(to);
+      if (sign(o.height) == sources_[o.crossing].side) return false;
+      using namespace boost::math::policies;
+      using Quiet = policy<domain_error<ignore_error>, evaluation_error<ignore_error>>;
+      boost::uintmax_t most = 400;
+      const auto narrow = [](double a, double b) { return b - a <= resolution; };
+      const auto bracket = boost::math::tools::toms748_solve(height_at, from, to, from_height, o.height, narrow, most, Quiet());
+      times[o.place] = static_cast<double>(step - 1) + bracket.second;
+      return true;
+    });
+  }
+  values_ = values;
+  return times;
 }
 
 std::vector<double> Crossings::state() const {
   std::vector<double> state;
   for (size_t i = 0; i < all_.size(); ++i)
-    state.insert(state.end(), {static_cast<double>(all_[i].step), all_[i].before, all_[i].after, sources_[i].side,
+    state.insert(state.end(), {static_cast<double>(all_[i].step), all_[i].time, all_[i].before, all_[i].after, sources_[i].side,
                                sources_[i].last, static_cast<double>(sources_[i].seen)});
   return state;
 }
@@ -115,8 +180,8 @@ std::vector<double> Crossings::state() const {
 void Crossings::set_state(const std::vector<double>& state) {
   for (size_t i = 0; i < all_.size(); ++i) {
     const double* s = &state[state_size * i];
-    all_[i].step = static_cast<int64_t>(s[0]), all_[i].before = s[1], all_[i].after = s[2];
-    sources_[i].side = s[3], sources_[i].last = s[4], sources_[i].seen = static_cast<int64_t>(s[5]);
+    all_[i].step = static_cast<int64_t>(s[0]), all_[i].time = s[1], all_[i].before = s[2], all_[i].after = s[3];
+    sources_[i].side = s[4], sources_[i].last = s[5], sources_[i].seen = static_cast<int64_t>(s[6]);
     open_ -= all_[i].step >= 0;
   }
 }

@@ -22,6 +22,9 @@ class Evaluation {
     model_ = &model, objective_ = &objective, step_ = step, written_ = false;
   }
 
+  // The parameters have been moved within the step.
+  void forget() { step_ = -1; }
+
   // With the parameters of the present step: they cost d^2 where descent moves fewer numbers.
   const Model& model() {
     if (!written_) objective_->write(*model_);

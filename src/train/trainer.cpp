@@ -19,8 +19,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-struct Stopped {};  // thrown into an update that is asked to end
-
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 constexpr double most = 9007199254740992.0;  // 2^53
@@ -45,8 +43,10 @@ constexpr std::array rows{
               "step, reaches the value from the side of its first; a row is recorded there. Loss is free; a probe costs at every "
               "step what it costs in a row, until its last crossing is found. With fresh or averaged data or minibatches loss and "
               "excess are of the batch drawn, whose noise reaches a value early; population_loss and population_excess (probe "
-              "population) are of the exact law. Under optimiser=flow a step is a stretch of time step_size: crossings, targets and "
-              "times are whole multiples of it, not the moment between two, which before and after enclose."},
+              "population) are of the exact law. Under optimiser=flow a step is a stretch of time step_size, and the time of a crossing, "
+              "in steps, is the moment within it, to 1e-12 of a step or what the tolerances leave, in the first of the integrator's "
+              "steps at whose end the value is reached. A column that is back at the end of the step is not seen; phases and predictions "
+              "have whole steps alone, and a run ends at whole steps."},
     OptionRow{"stop_at_crossings", OptionKind::word, "no", 0, 0, "yes|no",
               "Whether the run ends at the step at which the last of its crossings is found: a target for any column, as in "
               "crossings=population_excess=1e-3."},
@@ -270,12 +270,6 @@ void Trainer::require_infima() {
   if (of_law && !std::isfinite(loss_infimum(*task_, *model_, false))) refuse_excess(settings_);
 }
 
-bool Trainer::look(const Loss& loss) {
-  if (!crossings_->open()) return false;
-  return crossings_->look(step_, loss.loss, crossings_->watch_excess() ? loss.excess - infimum() : 0,
-                          [this]() -> const ProbeState& { return state(); });
-}
-
 // Loss and gradient at the present step, once: a run in chunks evaluates no more than one run does.
 const Loss& Trainer::evaluate(bool with_excess) {
   if (evaluated_ == step_ && (evaluated_excess_ || !with_excess)) return loss_;
@@ -319,7 +313,12 @@ lamina_status Trainer::run(int64_t steps, bool settled) {
       record();
       return LAMINA_DIVERGED;
     }
-    const bool crossed = look(loss), ended = crossed && !crossings_->open() && settings_.is("stop_at_crossings", "yes");
+    bool crossed = false;
+    try {
+      crossed = look();
+    } catch (const Stopped&) {  // the run ends below; the step is looked at again when it goes on
+    }
+    const bool ended = crossed && !crossings_->open() && settings_.is("stop_at_crossings", "yes");
     if (crossed || row) record();
     if (tell) {
       reported = seconds_;

@@ -74,10 +74,12 @@ class Trainer {
   const Loss& evaluate(bool with_excess);
   const ProbeState& state();  // as probes read it at the present step
   void advance();               // the probes that go by every step
-  bool look(const Loss& loss);  // whether a watched column crossed its value at the present step
+  class Retrace;
+  bool look();  // whether a watched column crossed its value at the present step (retrace.cpp); may throw Stopped
   bool records(const ProbeRow& probe) const { return std::ranges::count(probes_, &probe) > 0; }
   void record();
   bool finite(const Loss& loss) const;
+  struct Stopped {};  // thrown into an update that is asked to end, and into its retracing
   void slope(std::span<const double> x, std::span<double> gradient);  // the objective's gradient at other variables
   // What the loss has its excess measured from; 0 where the objective has its own measure. Computed when first asked for.
   double infimum();

@@ -128,7 +128,7 @@ FIELD(lamina_progress, excess, 32);
 FIELD(lamina_progress, seconds, 40);
 FIELD(lamina_progress, steps_per_second, 48);
 
-SIZE(lamina_crossing, 48);
+SIZE(lamina_crossing, 56);
 FIELD(lamina_crossing, struct_size, 0);
 FIELD(lamina_crossing, reserved, 4);
 FIELD(lamina_crossing, signal, 8);
@@ -136,6 +136,7 @@ FIELD(lamina_crossing, value, 16);
 FIELD(lamina_crossing, step, 24);
 FIELD(lamina_crossing, before, 32);
 FIELD(lamina_crossing, after, 40);
+FIELD(lamina_crossing, time, 48);
 
 SIZE(lamina_ensemble_progress, 56);
 FIELD(lamina_ensemble_progress, struct_size, 0);

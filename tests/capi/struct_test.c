@@ -57,7 +57,7 @@ static const struct {
   uint32_t released[1];
 } structs[] = {{init_catalogue_entry, {72}}, {init_attention_spec, {152}}, {init_attention_arrays, {688}},
                {init_task_shape, {48}},      {init_task_arrays, {56}},     {init_task_callback, {48}},
-               {init_tensor, {72}},          {init_crossing, {48}}};
+               {init_tensor, {72}},          {init_crossing, {56}}};
 
 static void test_init(void) {
   for (size_t s = 0; s < sizeof structs / sizeof structs[0]; ++s) {

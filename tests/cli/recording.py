@@ -12,6 +12,12 @@ for line in ["loss = 0.1: step 166 (", "attention_0 = 0.5: step 145 (", "loss = 
 check([row[0] for row in rows("run.csv")[1]] == ["0", "1", "10", "100", "145", "166", "1000"], "rows at other steps")
 found = json.loads(lamina("run", *CROSSED, "--json").stdout)["crossings"]
 check([c["step"] for c in found] == [166, 145, None] and found[0]["before"] > 0.1 >= found[0]["after"], f"crossings: {found}")
+check([c["time"] for c in found] == [166, 145, None], f"times of steps: {found}")
+FLOW = [*RUN, "probes=none", "optimiser=flow", "step_size=40", "crossings=attention_0=0.5", "stop_at_crossings=yes"]
+moment = json.loads(lamina("run", *FLOW, "--json").stdout)["crossings"][0]
+closed = float(lamina("theory", "flow_time", "--task", *RUN[:3], "--arguments", "0.5").stdout.split()[-1])
+check(abs(moment["time"] * 40 / closed - 1) < 1e-7 and moment["step"] - 1 < moment["time"] < moment["step"], f"flow: {moment}, {closed}")
+check(f"reached at {moment['time']:.12g})" in lamina("run", *FLOW).stdout, "the moment of a flow is not printed")
 check(json.loads(lamina("run", *RUN, "--json").stdout)["crossings"] == [], "crossings of a run that asks for none")
 
 done = lamina("run", *RUN, "excess_target=0.1", "--save", "run.safetensors")

@@ -77,6 +77,84 @@ TEST(Flow, StateRestoredInTheMiddleContinuesWithTheSameBits) {
   }
 }
 
+// Also of an optimiser that was restored just after an update, and of one whose update a slope ended.
+TEST(Flow, AWayThroughAnUpdateIsTheOneItTook) {
+  for (const double stretch : {1e-3, 0.03, 1.0, 40.0}) {
+    const std::string line = "step_size=" + std::to_string(stretch);
+    bool ends = false;
+    const Slope ending = [&](std::span<const double> at, std::span<double> out) {
+      if (ends) throw std::runtime_error("ended");
+      quadratic(at, out);
+    };
+    auto optimiser = flow(line, 3, ending);
+    EXPECT_EQ(optimiser->passage(), nullptr);
+    std::vector<double> x{1, 1, 1}, g(3), there(3);
+    for (int n = 0; n < 6; ++n) {
+      quadratic(x, g);
+      optimiser->step(x, g);
+      if (n % 2) {
+        const std::vector<double> state = optimiser->state();
+        optimiser = flow(line, 3, ending);
+        optimiser->set_state(state);
+      }
+      ends = true;
+      EXPECT_THROW(optimiser->passage()->next(), std::runtime_error);
+      ends = false;
+      const auto passage = optimiser->passage();
+      double begin = 0;
+      int pieces = 0;
+      for (; passage->next(); begin = passage->end(), ++pieces) {
+        ASSERT_GT(passage->end(), begin);
+        for (const double part : {0.0, 0.3, 0.9, 1.0}) {
+          const double moment = part == 1 ? passage->end() : begin + part * (passage->end() - begin);
+          passage->at(moment, there);
+          for (size_t i = 0; i < 3; ++i) EXPECT_NEAR(there[i], std::exp(-rates[i] * stretch * (n + moment)), 2e-9) << stretch;
+        }
+      }
+      EXPECT_EQ(begin, 1);
+      EXPECT_EQ(there, x);
+      EXPECT_TRUE(stretch < 0.1 || pieces > 3) << pieces;
+    }
+  }
+}
+
+TEST(Flow, AnUpdateEndedByASlopeGoesOnToTheSameBits) {
+  const std::string line = "step_size=1";
+  const auto whole = flow(line, 3, quadratic);
+  std::vector<double> x{1, 1, 1}, g(3);
+  int left = 1 << 30, ended = 0;
+  const Slope ending = [&](std::span<const double> at, std::span<double> out) {
+    if (--left < 0) throw std::runtime_error("ended");
+    quadratic(at, out);
+  };
+  auto parts = flow(line, 3, ending);
+  for (int n = 0; n < 5; ++n) {
+    std::vector<double> y = x;
+    quadratic(x, g);
+    whole->step(x, g);
+    quadratic(y, g);
+    for (const bool restored : {false, true}) {
+      left = 30 + n;
+      try {
+        std::vector<double> z = y;
+        parts->step(z, g);
+        ADD_FAILURE() << "few slopes";
+      } catch (const std::runtime_error&) {
+        ++ended;
+      }
+      if (!restored) continue;
+      const std::vector<double> state = parts->state();
+      parts = flow(line, 3, ending);
+      parts->set_state(state);
+    }
+    left = 1 << 30;
+    parts->step(y, g);
+    EXPECT_EQ(y, x) << n;
+    EXPECT_EQ(parts->state(), whole->state()) << n;
+  }
+  EXPECT_EQ(ended, 10);
+}
+
 TEST(Flow, EndOfASolutionIsAnErrorThatLeavesEverythingAsItWas) {
   // dx/dt = x^2 from 1 is 1 / (1 - t).
   const auto explosion = [](std::span<const double> x, std::span<double> g) { g[0] = -x[0] * x[0]; };

@@ -113,7 +113,7 @@ Curve Finished::times(const std::string& signal, bool inverse) const {
   Curve curve{"", Look::marks, Hue::blue, {}, {}};
   for (const Crossing& c : crossings)
     if (c.signal == signal && c.step >= 0)
-      curve.x.push_back(inverse ? 1 / c.value : c.value), curve.y.push_back(static_cast<double>(c.step));
+      curve.x.push_back(inverse ? 1 / c.value : c.value), curve.y.push_back(c.time);
   return curve;
 }
 

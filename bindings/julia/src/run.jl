@@ -157,12 +157,14 @@ definitions(run::Run) = lock(() -> read_trajectory(run)[2], run.lock)
     crossings(run)
 
 The pairs of the option `crossings`, such as `crossings = ["excess=1e-3", "loss=0.5"]`, as a table to Tables.jl: the column `signal`,
-the `value`, the first `step` at which it was reached (`missing`: not yet), the column `before` and `after`; also `run.crossings`.
+the `value`, the first `step` at which it was reached (`missing`: not yet), the column `before` and `after`, and the `time` in steps,
+which with `optimiser = :flow` is the moment between two steps; also `run.crossings`.
 Of sampled data `loss` and `excess` are the batch's; `population_loss` and `population_excess` (probe `population`) are of the exact
 law, and `stop_at_crossings = "yes"` ends the run at the last of them.
 """
 function crossings(run::Run)
-    Row = NamedTuple{(:signal, :value, :step, :before, :after),Tuple{String,Float64,Union{Int,Missing},Float64,Float64}}
+    Row = NamedTuple{(:signal, :value, :step, :before, :after, :time),
+                     Tuple{String,Float64,Union{Int,Missing},Float64,Float64,Union{Float64,Missing}}}
     count = Ref{Int64}(0)
     lock(run.lock) do
         @call lamina_trainer_crossing_count(run::Ptr{Cvoid}, count::Ptr{Int64})
@@ -172,7 +174,8 @@ function crossings(run::Run)
             GC.@preserve run begin
                 signal = unsafe_string(record.signal)
             end
-            Row((signal, record.value, record.step < 0 ? missing : Int(record.step), record.before, record.after))
+            reached(x) = record.step < 0 ? missing : x
+            Row((signal, record.value, reached(Int(record.step)), record.before, record.after, reached(record.time)))
         end
     end
 end

@@ -157,6 +157,7 @@ mutable struct CrossingRecord
     step::Int64
     before::Float64
     after::Float64
+    time::Float64
     CrossingRecord() = new()
 end
 

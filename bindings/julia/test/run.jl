@@ -79,6 +79,10 @@ timed = balanced(probes = :none, record_per_decade = 1, crossings = ["loss=0.1",
 @test [c.signal for c in timed.crossings] == ["loss", "attention_0", "loss"]
 @test isequal([c.step for c in timed.crossings], [166, 145, missing])
 @test timed.crossings[1].before > 0.1 >= timed.crossings[1].after
+@test isequal([c.time for c in timed.crossings], [166, 145, missing])
+along = balanced(optimiser = :flow, step_size = 40, crossings = "attention_0=0.5", stop_at_crossings = "yes")
+@test along.step - 1 < along.crossings[1].time < along.step
+@test isapprox(along.crossings[1].time * 40, Lamina.theory("flow_time", 0.5; task = along.task); rtol = 1e-7)
 @test timed.trajectory.step == [0, 1, 10, 100, 145, 166, 1000]
 reached = balanced(excess_target = 0.1)
 @test reached.status === :target_reached && reached.step == 166 && isempty(reached.crossings)

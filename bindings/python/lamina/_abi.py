@@ -81,7 +81,7 @@ class ProgressRecord(Structure):
 
 class Crossing(Structure):
     _fields_ = [("struct_size", c_uint32), ("reserved", c_uint32), ("signal", c_char_p), ("value", c_double), ("step", c_int64),
-                ("before", c_double), ("after", c_double)]
+                ("before", c_double), ("after", c_double), ("time", c_double)]
 
 
 ProgressFunction = CFUNCTYPE(c_int32, c_void_p, POINTER(ProgressRecord))

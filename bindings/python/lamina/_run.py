@@ -32,6 +32,7 @@ class Crossing(NamedTuple):
     step: Optional[int]  # None: not yet
     before: float  # the column at step - 1, and
     after: float  # at step; nan where there is none
+    time: float  # in steps: under optimiser="flow" the moment on the way to step, else step; nan: not yet
 
 
 class Run(Handle):
@@ -158,7 +159,7 @@ class Run(Handle):
                 record = initialised(_abi.Crossing, "lamina_crossing_init")
                 check(library.lamina_trainer_crossing(self, index, ctypes.byref(record)))
                 step = None if record.step < 0 else record.step
-                found.append(Crossing(record.signal.decode(), record.value, step, record.before, record.after))
+                found.append(Crossing(record.signal.decode(), record.value, step, record.before, record.after, record.time))
             return found
 
     @property

@@ -153,6 +153,10 @@ def test_crossings_and_targets():
     run = lamina.run(**balanced, probes="none", record_per_decade=1, crossings=["loss=0.1", "attention_0=0.5", "loss=1e-9"])
     assert [(c.signal, c.step) for c in run.crossings] == [("loss", 166), ("attention_0", 145), ("loss", None)]
     assert run.crossings[0].before > 0.1 >= run.crossings[0].after and math.isnan(run.crossings[2].after)
+    assert [c.time for c in run.crossings[:2]] == [166, 145] and math.isnan(run.crossings[2].time)
+    flow = lamina.run(**balanced, optimiser="flow", step_size=40, crossings="attention_0=0.5", stop_at_crossings="yes")
+    assert flow.status == "target_reached" and flow.step - 1 < flow.crossings[0].time < flow.step
+    assert abs(flow.crossings[0].time * 40 / float(lamina.theory("flow_time", 0.5, task=flow.task)) - 1) < 1e-7
     assert list(run.trajectory["step"]) == [0, 1, 10, 100, 145, 166, 1000]
     run = lamina.run(**balanced, excess_target=0.1)
     assert run.status == "target_reached" and run.step == 166 and run.crossings == []

@@ -73,14 +73,14 @@ SEXP shim_trainer_options(SEXP handle, SEXP keys) {
   return values;
 }
 
-/* list(signal, value, step, before, after); NA for a step that is not reached. */
+/* list(signal, value, step, before, after, time); NA for a step and a time that are not reached. */
 SEXP shim_trainer_crossings(SEXP handle) {
-  static const char* names[] = {"signal", "value", "step", "before", "after", ""};
+  static const char* names[] = {"signal", "value", "step", "before", "after", "time", ""};
   const lamina_trainer* trainer = handle_get(handle, &trainer_kind);
   int64_t count = 0;
   check(lamina_trainer_crossing_count(trainer, &count));
   SEXP list = PROTECT(Rf_mkNamed(VECSXP, names));
-  for (int column = 0; column < 5; ++column) SET_VECTOR_ELT(list, column, Rf_allocVector(column == 0 ? STRSXP : REALSXP, count));
+  for (int column = 0; column < 6; ++column) SET_VECTOR_ELT(list, column, Rf_allocVector(column == 0 ? STRSXP : REALSXP, count));
   for (int64_t i = 0; i < count; ++i) {
     lamina_crossing crossing;
     check(lamina_crossing_init(&crossing, sizeof crossing));
@@ -90,6 +90,7 @@ SEXP shim_trainer_crossings(SEXP handle) {
     REAL(VECTOR_ELT(list, 2))[i] = crossing.step < 0 ? NA_REAL : (double)crossing.step;
     REAL(VECTOR_ELT(list, 3))[i] = crossing.before;
     REAL(VECTOR_ELT(list, 4))[i] = crossing.after;
+    REAL(VECTOR_ELT(list, 5))[i] = crossing.step < 0 ? NA_REAL : crossing.time;
   }
   UNPROTECT(1);
   return list;
