@@ -5,33 +5,15 @@
 #include <atomic>
 #include <cmath>
 #include <limits>
-#include <numeric>
 
 #include "base/error.hpp"
-#include "model/feature_blocks.hpp"
+#include "model/feature_prompts.hpp"
 
 namespace lamina {
 namespace {
 
 constexpr int64_t chunk_length = 256;  // prompts per chunk: fixes the order of summation
 constexpr double most_spread = 600;  // of a column's logits: beyond, e^{q - max q} of a prompt that lacks the largest may all be 0
-
-// Prompts sorted by query; the features of one prompt are entries first..last-1.
-struct FeaturePrompt {
-  int32_t query;
-  int64_t first, last;
-  double weight, target;  // target: y_query
-};
-class FeaturePrompts final : public CompiledPrompts {
- public:
-  bool averaged = false;
-  std::vector<int32_t> queries;  // that occur, ascending
-  FeatureBlocks blocks;          // of raw prompts longer than there are features; else the lists below
-  std::vector<FeaturePrompt> prompts;
-  std::vector<int32_t> feature;
-  std::vector<double> count, label;  // how often it occurs; its mean label, less the target for softmax
-  FeatureCounts drawn;              // what the blocks were made of, where the model drew it
-};
 
 class FeatureModel final : public Model {
  public:
@@ -69,33 +51,23 @@ class FeatureModel final : public Model {
       });
       return out;
     }
-    std::vector<int64_t> order(query.size());
-    std::iota(order.begin(), order.end(), int64_t{0});
-    std::ranges::stable_sort(order, {}, [&](int64_t i) { return query[i]; });
     std::vector<double> occurs(static_cast<size_t>(K_)), mean(occurs);
-    for (const int64_t i : order) {
+    out->list(query, K_, map_ == kernels::Map::softmax, [&](int64_t i) {
       count_features(prompts, i, occurs, mean);
-      if (out->queries.empty() || out->queries.back() != query[i]) out->queries.push_back(query[i]);
-      FeaturePrompt p{query[i], static_cast<int64_t>(out->feature.size()), 0, weight(i), out->averaged ? 0 : prompts.values_of(i).back()};
-      for (int64_t n = 0; n < K_; ++n) {
-        if (occurs[n] == 0) continue;
-        out->feature.push_back(static_cast<int32_t>(n));
-        out->count.push_back(occurs[n]), out->label.push_back(map_ == kernels::Map::softmax ? mean[n] - p.target : mean[n]);
-      }
-      p.last = static_cast<int64_t>(out->feature.size());
-      out->prompts.push_back(p);
-    }
+      return FeatureBlocks::Prompt{occurs.data(), mean.data(), weight(i), out->averaged ? 0 : prompts.values_of(i).back()};
+    });
     return out;
   }
 
-  // Where prompts go into blocks the task may count them as it draws, and no token is written.
+  // Where prompts are longer than there are features the task may count them as it draws, and no token is written; where labels are
+  // averaged over, none is drawn either.
   std::unique_ptr<CompiledPrompts> draw(const Task& task, const Draw& which, const Team& team, Prompts& prompts,
                                         std::unique_ptr<CompiledPrompts> last) const override {
-    if (which.averaged || K_ > task.features()->length || !task.concurrent()) return Model::draw(task, which, team, prompts, nullptr);
+    if (K_ > task.features()->length || !task.concurrent()) return Model::draw(task, which, team, prompts, nullptr);
     std::unique_ptr<FeaturePrompts> out(static_cast<FeaturePrompts*>(last.release()));
     if (!out) out = std::make_unique<FeaturePrompts>();
     FeatureCounts& drawn = out->drawn;
-    drawn.resize(which.count, K_);
+    drawn.resize(which.count, K_, !which.averaged);
     constexpr int64_t part = 64;
     std::atomic<bool> able{true};
     team.for_each((which.count + part - 1) / part, [&](int64_t chunk, int) {
@@ -103,10 +75,17 @@ class FeatureModel final : public Model {
       if (!task.sample_counts(Split::train, which.seed, which.first + first, count, first, drawn)) able = false;
     });
     if (!able) return Model::draw(task, which, team, prompts, nullptr);
+    const double weight = 1 / static_cast<double>(which.count);
+    out->averaged = which.averaged;
+    if (out->averaged) {
+      const std::vector<double> none(static_cast<size_t>(K_));
+      out->list(drawn.query, K_, false, [&](int64_t i) { return FeatureBlocks::Prompt{&drawn.occurs[i * K_], none.data(), weight, 0}; });
+      return out;
+    }
     out->blocks.arrange(drawn.query, K_, map_ == kernels::Map::softmax);
     fill_blocks(*out, team, FeatureBlocks::chunk(K_), [&](int64_t i, std::vector<double>&, std::vector<double>&) {
       const double* label = &drawn.label[i * K_];
-      return FeatureBlocks::Prompt{&drawn.occurs[i * K_], label, 1 / static_cast<double>(which.count), label[drawn.query[i]]};
+      return FeatureBlocks::Prompt{&drawn.occurs[i * K_], label, weight, label[drawn.query[i]]};
     });
     return out;
   }

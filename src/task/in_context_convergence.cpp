@@ -118,7 +118,7 @@ class InContextConvergence final : public Task {
         std::ranges::copy(drawn.query, out.query.begin() + static_cast<std::ptrdiff_t>(row));
         for (size_t i = 0; i < prompts; ++i)
           for (size_t n = 0; n < K; ++n) out.occurs[(row + i) * K + n] = drawn.occurs[n * prompts + i];
-        write_functions(drawn.labels, normal, std::span(out.label).subspan(row * K, prompts * K));
+        if (!out.label.empty()) write_functions(drawn.labels, normal, std::span(out.label).subspan(row * K, prompts * K));
       }
       return true;
     }
@@ -139,7 +139,7 @@ class InContextConvergence final : public Task {
       double* row = out.occurs.data() + static_cast<size_t>(at + i) * K;
       for (size_t n = 0; n < K; ++n) row[n] = (occurs[n] + occurs[K + n]) + (occurs[2 * K + n] + occurs[3 * K + n]);
     }
-    write_functions(words, normal, std::span(out.label).subspan(static_cast<size_t>(at) * K, words.size()));
+    if (!out.label.empty()) write_functions(words, normal, std::span(out.label).subspan(static_cast<size_t>(at) * K, words.size()));
     return true;
   }
 

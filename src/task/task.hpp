@@ -50,11 +50,11 @@ struct Prompts {
 struct FeatureCounts {
   int64_t features = 0;
   std::vector<int32_t> query;          // [count]
-  std::vector<double> occurs, label;   // [count, features]; the query's label is the target
+  std::vector<double> occurs, label;   // [count, features]; the query's label is the target. No labels: none are wanted
 
-  void resize(int64_t count, int64_t new_features) {
-    const auto prompts = static_cast<size_t>(count), numbers = prompts * static_cast<size_t>(new_features);
-    allocate("prompts", 16.0 * static_cast<double>(numbers), [&] { query.resize(prompts), occurs.resize(numbers), label.resize(numbers); });
+  void resize(int64_t count, int64_t new_features, bool labelled) {
+    const auto prompts = static_cast<size_t>(count), numbers = prompts * static_cast<size_t>(new_features), labels = labelled ? numbers : 0;
+    allocate("prompts", 8.0 * static_cast<double>(numbers + labels), [&] { query.resize(prompts), occurs.resize(numbers), label.resize(labels); });
     features = new_features;
   }
 };

@@ -17,6 +17,7 @@ const Case cases[] = {
     {"features=5 prompt_length=1001 dominant=0.6", "attention=relu"},
     {"features=3 prompt_length=3 second_moments=2,1,0,1,2,1,0,1,2", ""},
     {"features=7 prompt_length=101 feature_law=zipf", "attention=linear"},
+    {"features=70 prompt_length=90", ""},    // more than are drawn as counts
     {"features=30 prompt_length=10", ""},  // shorter than there are features: no blocks
 };
 
@@ -44,6 +45,7 @@ TEST(DrawnFeatures, HaveTheBitsOfWrittenOnes) {
           EXPECT_EQ(model->loss_and_gradient(*drawn, team, gradient.data(), true).loss, loss.loss) << c.task << " " << first;
           EXPECT_EQ(gradient, expected) << c.task << " " << first;
           EXPECT_GT(loss.loss, 0);
+          EXPECT_EQ(memory.tokens.empty(), task->features()->features <= task->features()->length) << "tokens were written";
         }
       }
     }
