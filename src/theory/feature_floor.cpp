@@ -203,11 +203,17 @@ double LinearOptima::excess(int64_t query, std::span<const double> g) {
 
 double infimum_of(const FeatureLaw& law, kernels::Map map, int64_t query) { return Infima(law, map).of(query); }
 
-double infimum_of(const FeatureLaw& law, kernels::Map map) {
+double infimum_of(const FeatureLaw& law, kernels::Map map, const Team& team) {
   Infima infima(law, map);
+  const std::vector<std::vector<int64_t>> classes = feature_classes(law);
+  std::vector<double> each(classes.size());
+  const auto find = [&](int64_t i, int) { each[i] = infima.of(classes[i][0]); };
+  if (map == kernels::Map::softmax && !law.moments.empty())  // nothing is shared by queries
+    team.for_each(static_cast<int64_t>(classes.size()), find);
+  else
+    for (size_t i = 0; i < classes.size(); ++i) find(static_cast<int64_t>(i), 0);
   double sum = 0;
-  for (const std::vector<int64_t>& alike : feature_classes(law))
-    sum += static_cast<double>(alike.size()) * law.probability[alike[0]] * infima.of(alike[0]);
+  for (size_t i = 0; i < classes.size(); ++i) sum += static_cast<double>(classes[i].size()) * law.probability[classes[i][0]] * each[i];
   return sum;
 }
 

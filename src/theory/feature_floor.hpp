@@ -2,6 +2,7 @@
 #pragma once
 #include <optional>
 
+#include "base/parallel.hpp"
 #include "kernels/kernels.hpp"
 #include "task/task.hpp"
 #include "theory/least_squares.hpp"
@@ -19,8 +20,8 @@ namespace lamina {
 //   linear, relu: 1/2 (1 - p_k) / (1 + (N-1) p_k); for a general Gm the least squares over all weights, or over those >= 0, which
 //     relu is confined to (a convex problem, solved exactly). The factor O(K^3) is shared by the queries, relu has its own for each.
 double infimum_of(const FeatureLaw& law, kernels::Map map, int64_t query);
-// sum_k p_k inf L_k
-double infimum_of(const FeatureLaw& law, kernels::Map map);
+// sum_k p_k inf L_k. Of softmax with a general Gm, whose descents take milliseconds and more, queries are shared among the team's threads.
+double infimum_of(const FeatureLaw& law, kernels::Map map, const Team& team = Team(1));
 
 // Linear and relu attention at finite N, query by query: with g* the weights of the infimum, for relu over those >= 0, and
 // y = M g* - b (0 for linear; for relu y >= 0 and y_n g*_n = 0),

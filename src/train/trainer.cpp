@@ -87,10 +87,10 @@ void require_flow(const Settings& settings) {
 }
 
 // What the excess of a loss, of samples or on the exact law, is measured from; 0 where the objective has a measure of its own.
-double loss_infimum(const Task& task, const Model& model, bool sampled) {
+double loss_infimum(const Task& task, const Model& model, bool sampled, const Team& team) {
   if (const FeatureLaw* law = task.features()) {
     const kernels::Map map = attention_map(model.settings());
-    return map != kernels::Map::softmax && !sampled ? 0 : task.kept(static_cast<int>(map), [&] { return infimum_of(*law, map); });
+    return map != kernels::Map::softmax && !sampled ? 0 : task.kept(static_cast<int>(map), [&] { return infimum_of(*law, map, team); });
   }
   if (const RegressionLaw* law = task.regression(); law && sampled)
     return RegressionPopulation(*law, law->length, *model.isa().f64).infimum();
@@ -254,20 +254,20 @@ void Trainer::advance() {
 }
 
 double Trainer::infimum() {
-  if (!infimum_) infimum_ = loss_infimum(*task_, *model_, !settings_.is("data", "population"));
+  if (!infimum_) infimum_ = loss_infimum(*task_, *model_, !settings_.is("data", "population"), team_);
   return *infimum_;
 }
 
 Loss Trainer::exact() {
   Loss loss = settings_.is("data", "population") ? evaluate(true) : evaluation_->exact();
-  loss.excess -= loss_infimum(*task_, *model_, false);
+  loss.excess -= loss_infimum(*task_, *model_, false, team_);
   return loss;
 }
 
 void Trainer::require_infima() {
   const bool of_law = std::ranges::any_of(crossings(), [](const Crossing& crossing) { return crossing.signal == population_excess; });
   if ((stop_rules_.watch_excess() || crossings_->watch_excess()) && !std::isfinite(infimum())) refuse_excess(settings_);
-  if (of_law && !std::isfinite(loss_infimum(*task_, *model_, false))) refuse_excess(settings_);
+  if (of_law && !std::isfinite(loss_infimum(*task_, *model_, false, team_))) refuse_excess(settings_);
 }
 
 // Loss and gradient at the present step, once: a run in chunks evaluates no more than one run does.

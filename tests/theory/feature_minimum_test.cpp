@@ -92,6 +92,18 @@ TEST(FeatureMinimum, NoDescentEndsBelow) {
   EXPECT_GT(reached, queries * 9 / 10) << "of " << queries;  // and it is no number that nothing comes near
 }
 
+TEST(FeatureMinimum, HasTheSameBitsOnEveryNumberOfThreads) {
+  for (uint64_t number = 0; number < 8; ++number) {
+    const auto [law, name] = random_class(number);
+    const double alone = infimum_of(law, kernels::Map::softmax);
+    for (const int threads : {2, 3}) EXPECT_EQ(infimum_of(law, kernels::Map::softmax, Team(threads)), alone) << name;
+    double sum = 0;
+    for (int64_t query = 0; query < law.features; ++query)
+      sum += law.probability[static_cast<size_t>(query)] * infimum_of(law, kernels::Map::softmax, query);
+    EXPECT_NEAR(alone, sum, 1e-12 * sum) << name;
+  }
+}
+
 // The same of runs, of which the excess is what a user sees.
 TEST(FeatureMinimum, ExcessOfLongRunsIsNotNegative) {
   int near = 0, runs = 0;
