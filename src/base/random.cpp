@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/drawing.hpp"
 #include "kernels/inverse_normal.hpp"
-#include "kernels/normals.hpp"
 #include "kernels/scalar_math.hpp"
 
 namespace lamina {
@@ -27,6 +27,19 @@ void Random::words(std::span<uint64_t> out) {
   while (i < out.size()) out[i++] = word();
 }
 
+void words_of_samples(uint64_t seed, Purpose purpose, std::span<const uint64_t, 8> index, int64_t filled, int64_t first, int64_t blocks,
+                      uint64_t* out) {
+  constexpr size_t lanes = 8;
+  const r123::Philox4x64::key_type key = Random::key(seed);
+  for (int64_t b = 0; b < blocks; ++b, out += 4 * lanes) {
+    for (size_t l = 0; l < static_cast<size_t>(filled); ++l) {
+      const auto block = r123::Philox4x64()(Random::counter(static_cast<uint64_t>(first + b), purpose, index[l]), key);
+      for (size_t j = 0; j < 4; ++j) out[j * lanes + l] = block[j];
+    }
+    for (size_t j = 0; j < 4; ++j) std::fill(out + j * lanes + filled, out + (j + 1) * lanes, out[j * lanes]);
+  }
+}
+
 double Random::normal() {
   using kernels::InverseNormal;
   const double q = InverseNormal::probability(word()) - 0.5, size = std::fabs(q);
@@ -46,7 +59,7 @@ void Random::normals(std::span<double> out) {
 }
 
 void normals_of(std::span<const uint64_t> words, std::span<double> out) {
-  kernels::normals_of_words()(static_cast<int64_t>(out.size()), words.data(), out.data());
+  kernels::drawing().normals(static_cast<int64_t>(out.size()), words.data(), out.data());
 }
 
 }  // namespace lamina

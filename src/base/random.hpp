@@ -17,8 +17,12 @@ enum class Purpose : uint64_t { train = 1, test = 2, unseen = 3, weights = 4, sh
 // The numbers of sample `index` of one purpose under one seed, in order.
 class Random {
  public:
-  Random(uint64_t seed, Purpose purpose, uint64_t index)
-      : counter_{{0, index, static_cast<uint64_t>(purpose), 0}}, key_{{seed, 0x6c616d696e61}} {}
+  Random(uint64_t seed, Purpose purpose, uint64_t index) : counter_(counter(0, purpose, index)), key_(key(seed)) {}
+  // Philox makes of counter and key the words 4 block .. 4 block + 3.
+  static r123::Philox4x64::ctr_type counter(uint64_t block, Purpose purpose, uint64_t index) {
+    return {{block, index, static_cast<uint64_t>(purpose), 0}};
+  }
+  static r123::Philox4x64::key_type key(uint64_t seed) { return {{seed, 0x6c616d696e61}}; }
 
   uint64_t word() {
     if (used_ == 4) refill();
@@ -33,6 +37,11 @@ class Random {
   bool bernoulli(double probability) { return uniform() < probability; }
   // The next words, all at once: as many calls of word() give the same.
   void words(std::span<uint64_t> out);
+  // Leaves out the next words; of a stream of which none was taken.
+  void skip(uint64_t count) {
+    counter_[0] = count / 4;
+    for (count %= 4; count > 0; --count) word();
+  }
   // Standard normal by inversion (Wichura, AS 241), relative error 1e-15; one word each.
   double normal();
   void normals(std::span<double> out);
@@ -45,6 +54,11 @@ class Random {
   r123::Philox4x64::ctr_type block_{};
   int used_ = 4;
 };
+
+// Words of 8 samples beside each other: 4 first .. 4 (first + blocks) - 1 of each into out [4 blocks, 8]. Of `filled` samples alone; the
+// other columns are copies of that of the first.
+void words_of_samples(uint64_t seed, Purpose purpose, std::span<const uint64_t, 8> index, int64_t filled, int64_t first, int64_t blocks,
+                      uint64_t* out);
 
 // What Random::normals makes of its words: out[i] of words[i].
 void normals_of(std::span<const uint64_t> words, std::span<double> out);

@@ -69,12 +69,12 @@ const InstructionSet& own_set() {
   return set;
 }
 
-NormalsOfWords normals_of_words(int32_t index) {
-  return normals_of_set[at(index) - instruction_sets];
+const Drawing& drawing(int32_t index) {
+  return *drawing_of_set[at(index) - instruction_sets];
 }
 
-NormalsOfWords normals_of_words() {
-  static const NormalsOfWords own = normals_of_set[&own_set() - instruction_sets];
+const Drawing& drawing() {
+  static const Drawing& own = *drawing_of_set[&own_set() - instruction_sets];
   return own;
 }
 

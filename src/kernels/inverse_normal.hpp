@@ -16,16 +16,28 @@ struct InverseNormal {
     const double m = __builtin_bit_cast(double, (word >> 12) | 0x4330000000000000u) - 0x1p52;
     return (2 * m + 1) * 0x1p-53;
   }
-  static inline __attribute__((always_inline)) double central(double q) {
-    const double r = 0.180625 - q * q;
-    return q * horner(central_a, r) / horner(central_b, r);
+  // Of single numbers, or of registers with of(c) a register of constants.
+  struct Single {
+    constexpr double operator()(double c) const { return c; }
+  };
+  template <class X, class Constant = Single>
+  static inline __attribute__((always_inline)) X central(X q, const Constant& of = {}) {
+    const X r = of(0.180625) - q * q;
+    return q * horner(central_a, r, of) / horner(central_b, r, of);
   }
-  static inline __attribute__((always_inline)) double middle(double r) { return horner(middle_a, r - 1.6) / horner(middle_b, r - 1.6); }
-  static inline __attribute__((always_inline)) double beyond(double r) { return horner(far_a, r - 5) / horner(far_b, r - 5); }  // r > 5
+  template <class X, class Constant = Single>
+  static inline __attribute__((always_inline)) X middle(X r, const Constant& of = {}) {
+    const X x = r - of(1.6);
+    return horner(middle_a, x, of) / horner(middle_b, x, of);
+  }
+  static inline __attribute__((always_inline)) double beyond(double r) {  // r > 5
+    return horner(far_a, r - 5, Single()) / horner(far_b, r - 5, Single());
+  }
 
  private:
-  static inline __attribute__((always_inline)) double horner(const double (&c)[8], double x) {  // highest power first
-    return ((((((c[0] * x + c[1]) * x + c[2]) * x + c[3]) * x + c[4]) * x + c[5]) * x + c[6]) * x + c[7];
+  template <class X, class Constant>
+  static inline __attribute__((always_inline)) X horner(const double (&c)[8], X x, const Constant& of) {  // highest power first
+    return ((((((of(c[0]) * x + of(c[1])) * x + of(c[2])) * x + of(c[3])) * x + of(c[4])) * x + of(c[5])) * x + of(c[6])) * x + of(c[7]);
   }
   static constexpr double central_a[] = {2.5090809287301226727e+3, 3.3430575583588128105e+4, 6.7265770927008700853e+4,
                                          4.5921953931549871457e+4, 1.3731693765509461125e+4, 1.9715909503065514427e+3,

@@ -8,6 +8,9 @@
 #include <span>
 #include <vector>
 
+#include "base/parallel.hpp"
+#include "task/counted_prompts.hpp"
+
 namespace lamina {
 
 class FeatureBlocks {
@@ -19,10 +22,11 @@ class FeatureBlocks {
   static constexpr int64_t chunk(int64_t features) { return std::max<int64_t>(8, 2048 / features); }
 
   int64_t size() const { return static_cast<int64_t>(blocks_.size()); }
+  std::vector<int32_t> queries() const;  // that occur, ascending
   int32_t query(int64_t block) const { return blocks_[static_cast<size_t>(block)].query; }
 
   bool occurs(int64_t block, size_t lane, int64_t feature) const {
-    return rows_[static_cast<size_t>(block) * features_ + static_cast<size_t>(feature)].occurs[lane] > 0;
+    return occurs_of(block)[feature][lane] > 0;
   }
 
   // Blocks for prompts with these queries, in ascending order of query and then of prompt; to be filled. For softmax attention, whose
@@ -42,6 +46,9 @@ class FeatureBlocks {
     pad(block);
   }
 
+  // Blocks of prompts first..first+count-1 of the training split, equal weights: drawn with the same query side by side, in their place.
+  void draw(const CountedPrompts& law, uint64_t seed, int64_t first, int64_t count, bool softmax, const Team& team);
+
   // Losses of a block under attention weights proportional to column [features], by lane. slopes [features] may be null: to them
   // is added what becomes -dL/dq_n, by lane. softmax: self is the query's own weight (0 if masked); else the weights are the mapped
   // scores over the length.
@@ -53,17 +60,18 @@ class FeatureBlocks {
     int64_t first, filled;  // of order_
     Lanes weight{}, target{}, length{};
   };
-  struct Row {
-    Lanes occurs, label;  // of one feature: its mean label, less the target for softmax
-  };
   void put(int64_t block, int64_t lane, const Prompt& prompt);
   void pad(int64_t block);
+  const Lanes* occurs_of(int64_t block) const { return &rows_[static_cast<size_t>(block) * 2 * features_]; }
+  Lanes* occurs_of(int64_t block) { return &rows_[static_cast<size_t>(block) * 2 * features_]; }
 
   size_t features_ = 0;
   bool softmax_ = false;
   std::vector<Block> blocks_;
-  std::vector<Row> rows_;       // [blocks, features]
+  std::vector<Lanes> rows_;     // [blocks, 2, features]: how often each occurs; their mean labels, less the target for softmax
   std::vector<int64_t> order_;  // prompts by query
+  std::vector<CountedPrompts::Head> heads_;  // of those that are drawn here
+  std::vector<int32_t> asked_;
 };
 
 }  // namespace lamina

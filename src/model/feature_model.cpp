@@ -66,6 +66,11 @@ class FeatureModel final : public Model {
     if (K_ > task.features()->length || !task.concurrent()) return Model::draw(task, which, team, prompts, nullptr);
     std::unique_ptr<FeaturePrompts> out(static_cast<FeaturePrompts*>(last.release()));
     if (!out) out = std::make_unique<FeaturePrompts>();
+    if (const CountedPrompts* counted = which.averaged ? nullptr : task.counted()) {
+      out->blocks.draw(*counted, which.seed, which.first, which.count, map_ == kernels::Map::softmax, team);
+      out->queries = out->blocks.queries();
+      return out;
+    }
     FeatureCounts& drawn = out->drawn;
     drawn.resize(which.count, K_, !which.averaged);
     constexpr int64_t part = 64;
@@ -126,9 +131,7 @@ class FeatureModel final : public Model {
   }
 
   Metrics measure(const CompiledPrompts& compiled, const Team& team) const override {
-    Metrics metrics;
-    metrics.loss = loss_and_gradient(compiled, team, nullptr, false);
-    return metrics;
+    return {.loss = loss_and_gradient(compiled, team, nullptr, false)};
   }
 
   // yhat [count]; weights [count, length], the last one the query's own.
@@ -166,8 +169,7 @@ class FeatureModel final : public Model {
     std::vector<char> wide;      // [query]: e^{q - max q} is of no use, the largest must be that of each prompt
   };
 
-  // A block's prompts by read(i, occurs, mean), which may use the two [features] for what it gives, `part` blocks at a time; and which
-  // queries occur.
+  // A block's prompts by read(i, occurs, mean), which may use the two [features] for what it gives, `part` blocks at a time; the queries.
   template <class Read>
   void fill_blocks(FeaturePrompts& out, const Team& team, int64_t part, const Read& read) const {
     const int64_t blocks = out.blocks.size();
@@ -176,9 +178,7 @@ class FeatureModel final : public Model {
       for (int64_t b = chunk * part; b < std::min(blocks, (chunk + 1) * part); ++b)
         out.blocks.fill(b, [&](int64_t i) { return read(i, occurs, mean); });
     });
-    out.queries.clear();
-    for (int64_t b = 0; b < blocks; ++b)
-      if (out.queries.empty() || out.queries.back() != out.blocks.query(b)) out.queries.push_back(out.blocks.query(b));
+    out.queries = out.blocks.queries();
   }
 
   // Of prompt i: how often each feature occurs, and its mean label, as the first plus the mean of what the others differ from it: labels

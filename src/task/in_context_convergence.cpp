@@ -9,8 +9,8 @@
 
 #include "base/cholesky.hpp"
 #include "kernels/scalar_math.hpp"
+#include "task/counted_prompts.hpp"
 #include "task/draw.hpp"
-#include "task/multinomial.hpp"
 #include "task/option_check.hpp"
 #include "task/registry.hpp"
 
@@ -84,42 +84,38 @@ class InContextConvergence final : public Task {
     require_drawn(split);
     out.resize(count, law_.length + 1);
     out.values.resize(out.tokens.size());
+    if (const CountedPrompts* law = counted()) return write_counted(*law, split, seed, first, out);
     const auto K = static_cast<size_t>(law_.features);
     std::vector<double> f(K), normal(K);
-    Counted drawn;
     for (int64_t i = 0; i < count; ++i) {
       const std::span<int32_t> row = out.row(i);
-      if (counted()) {
-        const int64_t at = i % lanes;
-        if (at == 0) draw_counted(split, seed, first + i, std::min(lanes, count - i), drawn);
-        drawn.write_tokens(static_cast<size_t>(at), row);
-        normals_of(std::span<const uint64_t>(drawn.labels).subspan(static_cast<size_t>(at) * K, K), normal);
-      } else {
-        Random random(seed, purpose_of(split), static_cast<uint64_t>(first + i));
-        draw_tokens(random, row);
-        random.normals(normal);
-      }
+      Random random(seed, purpose_of(split), static_cast<uint64_t>(first + i));
+      draw_tokens(random, row);
+      random.normals(normal);
       make_function(normal, f);
-      const std::span<double> y = out.values_of(i);
-      for (size_t j = 0; j < row.size(); ++j) y[j] = f[static_cast<size_t>(row[j])];
-      out.label[static_cast<size_t>(i)] = out.answer[static_cast<size_t>(i)] = row.back();
+      write_labels(i, out, [&f](int32_t n) { return f[static_cast<size_t>(n)]; });
     }
+  }
+
+  // Where a prompt is longer than there are features, these are counted and put into order only for who asks for tokens.
+  const CountedPrompts* counted() const override {
+    if (law_.features > std::min(law_.length, Multinomial::most_features)) return nullptr;
+    std::call_once(counted_made_, [&] { counted_ = std::make_unique<CountedPrompts>(law_, root_); });
+    return counted_.get();
   }
 
   bool sample_counts(Split split, uint64_t seed, int64_t first, int64_t count, int64_t at, FeatureCounts& out) const override {
     require_drawn(split);
     const auto K = static_cast<size_t>(law_.features);
-    if (counted()) {
-      Counted drawn;
-      std::vector<double> normal(root_.empty() ? 0 : static_cast<size_t>(std::min(lanes, count)) * K);
-      for (int64_t part = 0; part < count; part += lanes) {
-        draw_counted(split, seed, first + part, std::min(lanes, count - part), drawn);
-        const auto row = static_cast<size_t>(at + part), prompts = drawn.query.size();
-        std::ranges::copy(drawn.query, out.query.begin() + static_cast<std::ptrdiff_t>(row));
-        for (size_t i = 0; i < prompts; ++i)
-          for (size_t n = 0; n < K; ++n) out.occurs[(row + i) * K + n] = drawn.occurs[n * prompts + i];
-        if (!out.label.empty()) write_functions(drawn.labels, normal, std::span(out.label).subspan(row * K, prompts * K));
-      }
+    if (const CountedPrompts* law = counted()) {
+      by_eights(*law, purpose_of(split), seed, first, count, !out.label.empty(), [&](int64_t begin, const Eight& drawn) {
+        const auto row = static_cast<size_t>(at + begin);
+        for (size_t l = 0; l < drawn.filled; ++l) {
+          out.query[row + l] = drawn.query[l];
+          for (size_t n = 0; n < K; ++n) out.occurs[(row + l) * K + n] = drawn.occurs[n][l];
+          for (size_t n = 0; n < drawn.label.size(); ++n) out.label[(row + l) * K + n] = drawn.label[n][l];
+        }
+      });
       return true;
     }
     constexpr size_t histograms = 4;  // so that a token need not wait for the last of the same feature
@@ -153,49 +149,58 @@ class InContextConvergence final : public Task {
     if (!has(split)) fail(LAMINA_E_UNSUPPORTED, "the unseen split cannot be drawn: every feature occurs in training");
   }
 
-  // Where a prompt is longer than there are features, these are counted and put into order only for who asks for tokens. Its stream: the
-  // query and the halvings of the first part, the labels, the halvings of the other parts, the order; a half of a word each but the order.
-  static constexpr int64_t lanes = 64;  // prompts at once
-  struct Counted {
-    std::vector<Random> streams;         // before the order
-    std::vector<int32_t> query, occurs;  // [prompts], [features, prompts]
-    std::vector<uint64_t> labels;        // [prompts, features]: what normal numbers are made of; halves of words, and half a unit
-    std::vector<uint64_t> words;         // memory
-    std::vector<int32_t> part;           // memory
-
-    void write_tokens(size_t prompt, std::span<int32_t> row) {
-      const size_t prompts = query.size();
-      auto to = row.begin();
-      for (size_t n = 0; n * prompts < occurs.size(); ++n) to = std::fill_n(to, occurs[n * prompts + prompt], static_cast<int32_t>(n));
-      *to = query[prompt];
-      for (size_t j = row.size() - 1; j > 1; --j) std::swap(row[j - 1], row[static_cast<size_t>(streams[prompt].below(static_cast<int64_t>(j)))]);
-    }
+  // Consecutive prompts from counts, eight at a time: visit(i, eight) of those from the i-th on.
+  struct Eight {
+    size_t filled = 0;
+    std::array<uint64_t, CountedPrompts::lanes> index{};
+    int32_t query[CountedPrompts::lanes] = {};
+    std::vector<CountedPrompts::Lanes> occurs, label;  // label: empty where none are wanted
   };
+  template <class Visit>
+  void by_eights(const CountedPrompts& law, Purpose purpose, uint64_t seed, int64_t first, int64_t count, bool labelled,
+                 const Visit& visit) const {
+    constexpr int64_t lanes = CountedPrompts::lanes;
+    Eight drawn;
+    drawn.occurs.resize(static_cast<size_t>(law_.features)), drawn.label.resize(labelled ? drawn.occurs.size() : 0);
+    CountedPrompts::Head head[lanes];
+    const CountedPrompts::Head* heads[lanes];
+    for (int64_t begin = 0; begin < count; begin += lanes) {
+      drawn.filled = static_cast<size_t>(std::min(lanes, count - begin));
+      law.queries(seed, purpose, first + begin, static_cast<int64_t>(drawn.filled), head, drawn.query);
+      for (size_t l = 0; l < lanes; ++l) {
+        const size_t of = l < drawn.filled ? l : 0;
+        drawn.index[l] = static_cast<uint64_t>(first + begin) + of, heads[l] = head + of;
+      }
+      law.draw(seed, purpose, drawn.index, heads, static_cast<int64_t>(drawn.filled), drawn.occurs.data(),
+               labelled ? drawn.label.data() : nullptr);
+      visit(begin, drawn);
+    }
+  }
 
-  bool counted() const { return law_.features <= std::min(law_.length, Multinomial::most_features); }
-
-  void draw_counted(Split split, uint64_t seed, int64_t first, int64_t prompts, Counted& out) const {
-    std::call_once(tables_made_, [&] {
-      multinomial_ = std::make_unique<Multinomial>(law_.probability, law_.length);
-      query_.add(law_.probability);
+  // Their tokens in an order by what is left of a prompt's stream.
+  void write_counted(const CountedPrompts& law, Split split, uint64_t seed, int64_t first, Prompts& out) const {
+    by_eights(law, purpose_of(split), seed, first, out.count, true, [&](int64_t begin, const Eight& drawn) {
+      for (size_t l = 0; l < drawn.filled; ++l) {
+        const int64_t i = begin + static_cast<int64_t>(l);
+        const std::span<int32_t> row = out.row(i);
+        auto to = row.begin();
+        for (size_t n = 0; n < drawn.occurs.size(); ++n)
+          to = std::fill_n(to, static_cast<int64_t>(drawn.occurs[n][l]), static_cast<int32_t>(n));
+        *to = drawn.query[l];
+        Random random(seed, purpose_of(split), drawn.index[l]);
+        random.skip(law.words());
+        for (size_t j = row.size() - 1; j > 1; --j) std::swap(row[j - 1], row[static_cast<size_t>(random.below(static_cast<int64_t>(j)))]);
+        write_labels(i, out, [&](int32_t n) { return drawn.label[static_cast<size_t>(n)][l]; });
+      }
     });
-    const auto K = static_cast<size_t>(law_.features), count = static_cast<size_t>(prompts), whole = (K + 1) / 2;  // words of K halves
-    const auto stride = static_cast<int64_t>(whole);
-    out.streams.clear();
-    out.query.resize(count), out.labels.resize(count * K), out.occurs.resize(count * K), out.words.resize(count * 2 * whole);
-    for (size_t i = 0; i < count; ++i) {
-      const std::span<uint64_t> words = std::span(out.words).subspan(i * 2 * whole, 2 * whole);
-      out.streams.emplace_back(seed, purpose_of(split), static_cast<uint64_t>(first) + i).words(words);
-      out.query[i] = query_.draw(0, static_cast<uint32_t>(words[0]));
-      for (size_t n = 0; n < K; ++n) out.labels[i * K + n] = (words[whole + n / 2] >> (n % 2 * 32) << 32) | uint64_t{1} << 31;
-    }
-    multinomial_->draw(0, prompts, out.words.data(), 2 * stride, 1, out.occurs.data());
-    out.part.resize(multinomial_->parts() > 1 ? count * K : 0);
-    for (int64_t part = 1; part < multinomial_->parts(); ++part) {
-      for (size_t i = 0; i < count; ++i) out.streams[i].words(std::span(out.words).subspan(i * whole, whole));
-      multinomial_->draw(part, prompts, out.words.data(), stride, 0, out.part.data());
-      for (size_t i = 0; i < out.part.size(); ++i) out.occurs[i] += out.part[i];
-    }
+  }
+
+  // The labels of prompt i, by its tokens.
+  template <class Function>
+  static void write_labels(int64_t i, Prompts& out, const Function& f) {
+    const std::span<const int32_t> row = out.row(i);
+    std::ranges::transform(row, out.values_of(i).begin(), f);
+    out.label[static_cast<size_t>(i)] = out.answer[static_cast<size_t>(i)] = row.back();
   }
 
   // Of words [prompts, features]; normal is memory for as many, or empty where the function is its normal numbers.
@@ -293,9 +298,8 @@ class InContextConvergence final : public Task {
   FeatureLaw law_;
   AliasTables table_;
   std::optional<PackedUniform> uniform_;  // of a balanced law, in place of the table: several features a word
-  mutable std::once_flag tables_made_;
-  mutable std::unique_ptr<const Multinomial> multinomial_;  // made when prompts are first counted
-  mutable WordLaws query_;
+  mutable std::once_flag counted_made_;
+  mutable std::unique_ptr<const CountedPrompts> counted_;  // made when prompts are first counted
   std::vector<double> root_;  // Cholesky factor of Gm; empty: the identity
 };
 

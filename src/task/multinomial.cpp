@@ -1,8 +1,9 @@
-// Making the tables, and the loop over halves.
+// Making the tables.
 #include "task/multinomial.hpp"
 
 #include <algorithm>
 #include <bit>
+#include <functional>
 #include <numeric>
 
 namespace lamina {
@@ -12,7 +13,7 @@ constexpr int64_t longest_part = 127;
 
 }  // namespace
 
-size_t WordLaws::add(std::span<const double> weights) {
+WordLaw::WordLaw(std::span<const double> weights) {
   const auto bits = static_cast<int>(std::bit_width(weights.size() - 1));
   const size_t columns = size_t{1} << bits;
   const uint64_t column = (uint64_t{1} << 32) >> bits;
@@ -26,26 +27,26 @@ size_t WordLaws::add(std::span<const double> weights) {
     words[j] = end - given, given = end;
   }
 
-  const auto first = static_cast<uint32_t>(entries_.size());
-  entries_.resize(entries_.size() + columns);
-  uint32_t* entry = entries_.data() + first;
+  entries_.resize(columns);
   std::vector<uint32_t> small, large;
   for (size_t j = 0; j < columns; ++j) (words[j] < column ? small : large).push_back(static_cast<uint32_t>(j));
   while (!small.empty()) {
     const uint32_t s = small.back(), l = large.back();
     small.pop_back();
-    entry[s] = static_cast<uint32_t>(words[s] << bits) | l;
+    entries_[s] = static_cast<uint32_t>(words[s] << bits) | l;
     words[l] -= column - words[s];
     if (words[l] < column) large.pop_back(), small.push_back(l);
   }
-  for (const uint32_t j : large) entry[j] = j;  // exactly full: all integers
-  laws_.push_back({first, static_cast<uint32_t>(columns - 1)});
-  return laws_.size() - 1;
+  for (const uint32_t j : large) entries_[j] = j;  // exactly full: all integers
 }
 
 Multinomial::Multinomial(std::span<const double> probability, int64_t length)
-    : features_(static_cast<int64_t>(probability.size())), length_(length), parts_((length + longest_part - 1) / longest_part) {
-  halve(probability, 0, features_);
+    : length_(length), parts_((length + longest_part - 1) / longest_part),
+      bits_(static_cast<int>(std::bit_width(static_cast<uint64_t>(most_of_part())))) {
+  const auto features = static_cast<int64_t>(probability.size());
+  halve(probability, 0, features);
+  // By how far apart their halves begin: those that need not wait for each other are neighbours.
+  std::ranges::stable_sort(halvings_, std::greater(), [](const kernels::Halving& h) { return h.upper - h.lower; });
 }
 
 void Multinomial::halve(std::span<const double> probability, int64_t first, int64_t last) {
@@ -55,18 +56,19 @@ void Multinomial::halve(std::span<const double> probability, int64_t first, int6
   const auto mass = [&](int64_t from, int64_t to) { return std::accumulate(begin + from, begin + to, 0.0); };
   const bool alike = std::count(begin + first, begin + last, probability[static_cast<size_t>(first)]) == last - first;
   const double p = alike ? static_cast<double>(middle - first) / static_cast<double>(last - first) : mass(first, middle) / mass(first, last);
-  halves_.push_back({first, middle, binomials(p)});
+  const auto half = static_cast<int64_t>(halvings_.size());
+  halvings_.push_back({half, first, middle, binomials(p)});
   halve(probability, first, middle);
   halve(probability, middle, last);
 }
 
-// The laws Binomial(n, p), n = 0 .. the longest part: from the most likely number outwards, by the ratio of neighbours.
-size_t Multinomial::binomials(double p) {
-  for (const auto& [known, law] : known_)
-    if (known == p) return law;
-  const int64_t most = parts_ == 0 ? 0 : (length_ + parts_ - 1) / parts_;
+// The laws Binomial(n, p): from the most likely number outwards, by the ratio of neighbours.
+const uint32_t* Multinomial::binomials(double p) {
+  for (const Laws& known : laws_)
+    if (known.p == p) return known.columns.get();
+  const int64_t most = most_of_part();
+  auto columns = std::make_unique<uint32_t[]>(static_cast<size_t>(most + 1) << bits_);
   std::vector<double> weights;
-  size_t zero = 0;
   for (int64_t n = 0; n <= most; ++n) {
     weights.assign(static_cast<size_t>(n) + 1, 1.0);
     const auto mode = std::min(n, static_cast<int64_t>(static_cast<double>(n + 1) * p));
@@ -75,26 +77,15 @@ size_t Multinomial::binomials(double p) {
     };
     for (int64_t j = mode; j < n; ++j) weights[static_cast<size_t>(j) + 1] = weights[static_cast<size_t>(j)] * ratio(j);
     for (int64_t j = mode; j-- > 0;) weights[static_cast<size_t>(j)] = weights[static_cast<size_t>(j) + 1] / ratio(j);
-    const size_t law = laws_.add(weights);
-    if (n == 0) zero = law;
+    std::ranges::copy(WordLaw(weights).columns(), columns.get() + (n << bits_));
   }
-  known_.emplace_back(p, zero);
-  return zero;
+  laws_.push_back({p, std::move(columns)});
+  return laws_.back().columns.get();
 }
 
-void Multinomial::draw(int64_t part, int64_t lanes, const uint64_t* words, int64_t stride, int64_t first, int32_t* counts) const {
-  const int64_t length = length_ / parts_ + (part < length_ % parts_);
-  std::fill_n(counts, lanes, static_cast<int32_t>(length));
-  for (size_t i = 0; i < halves_.size(); ++i) {
-    const Half half = halves_[i];
-    const int64_t place = first + static_cast<int64_t>(i), shift = place % 2 * 32;
-    const uint64_t* word = words + place / 2;
-    int32_t *lower = counts + half.first * lanes, *upper = counts + half.middle * lanes;
-    for (int64_t lane = 0; lane < lanes; ++lane) {
-      const int32_t n = lower[lane], drawn = laws_.draw(half.law + static_cast<size_t>(n), static_cast<uint32_t>(word[lane * stride] >> shift));
-      lower[lane] = drawn, upper[lane] = n - drawn;
-    }
-  }
+void Multinomial::draw(int64_t part, const uint64_t* words, int64_t first, int32_t* counts) const {
+  std::fill_n(counts, lanes, static_cast<int32_t>(length_ / parts_ + (part < length_ % parts_)));
+  kernels::drawing().halve(static_cast<int64_t>(halvings_.size()), halvings_.data(), bits_, words, first, counts);
 }
 
 }  // namespace lamina

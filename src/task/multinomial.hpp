@@ -5,62 +5,62 @@
 // N = 100, in truth a tenth, for what is rounded has either sign.
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
+#include "kernels/drawing.hpp"
+
 namespace lamina {
 
-// Laws of a 32-bit word, as Walker's alias tables in integers: outcome j of a law has probability W_j / 2^32 exactly, the W_j integers of
-// sum 2^32 with |W_j / 2^32 - p_j| <= 2^-32, for it is their sums up to j that are rounded. The columns of a law are a power of two, of 4
-// bytes each.
-class WordLaws {
+// The law of a 32-bit word, as Walker's alias table in integers: outcome j has probability W_j / 2^32 exactly, the W_j integers of
+// sum 2^32 with |W_j / 2^32 - p_j| <= 2^-32, for it is their sums up to j that are rounded. The columns are the fewest that are a power of
+// two and hold all outcomes, of 4 bytes each.
+class WordLaw {
  public:
-  // weights >= 0, one positive at least, at most 2^16 of them. The number of the law: 0, 1, ..
-  size_t add(std::span<const double> weights);
-  int32_t draw(size_t law, uint32_t word) const {
-    const Law& l = laws_[law];
+  // weights >= 0, one positive at least, at most 2^16 of them.
+  explicit WordLaw(std::span<const double> weights);
+  std::span<const uint32_t> columns() const { return entries_; }
+  int32_t draw(uint32_t word) const {
     // The upper bits of the word are the column; what is left, in the upper bits of 32, is compared with the column's threshold there,
     // whose lower bits hold the alias.
-    const uint64_t product = static_cast<uint64_t>(word) * (static_cast<uint64_t>(l.mask) + 1);
-    const auto column = static_cast<uint32_t>(product >> 32), rest = static_cast<uint32_t>(product) | l.mask;
-    const uint32_t entry = entries_[l.first + column];
-    const uint32_t alias = entry & l.mask, own = -static_cast<uint32_t>(rest < entry);
+    const auto mask = static_cast<uint32_t>(entries_.size() - 1);
+    const uint64_t product = static_cast<uint64_t>(word) * entries_.size();
+    const auto column = static_cast<uint32_t>(product >> 32), rest = static_cast<uint32_t>(product) | mask;
+    const uint32_t entry = entries_[column], alias = entry & mask, own = -static_cast<uint32_t>(rest < entry);
     return static_cast<int32_t>(alias ^ ((alias ^ column) & own));  // no branch, which could not be foretold
   }
 
  private:
-  struct Law {
-    uint32_t first, mask;  // its columns: first .. first + mask
-  };
-  std::vector<Law> laws_;
   std::vector<uint32_t> entries_;
 };
 
 class Multinomial {
  public:
-  static constexpr int64_t most_features = 64;
+  static constexpr int64_t most_features = 64, lanes = kernels::drawing_lanes;
 
-  // probability [K], positive, K <= most_features; N >= 0. Tables of at most 3 MB; one for all halves of a law that is the same for all.
+  // probability [K], positive, K <= most_features; N >= 0. Tables of at most 4 MB; one for all halves of a law that is the same for all.
   Multinomial(std::span<const double> probability, int64_t length);
 
   // N is the sum of so many numbers, each at most 127: counts of each are to be drawn and added.
   int64_t parts() const { return parts_; }
-  // Counts of number `part` into counts [K, lanes], of K - 1 halves of words from the first-th on: half i of a lane is
-  // word[lane * stride + i / 2], its lower half first.
-  void draw(int64_t part, int64_t lanes, const uint64_t* words, int64_t stride, int64_t first, int32_t* counts) const;
+  // Counts of number `part` into counts [K, lanes], of K - 1 halves of words [., lanes] from the first-th on, as in kernels/drawing.hpp.
+  void draw(int64_t part, const uint64_t* words, int64_t first, int32_t* counts) const;
 
  private:
-  struct Half {
-    int64_t first, middle;  // features first .. middle - 1 of those that begin with `first`
-    size_t law;             // of n = 0: the binomial laws are one after the other
-  };
+  int64_t most_of_part() const { return parts_ == 0 ? 0 : (length_ + parts_ - 1) / parts_; }
   void halve(std::span<const double> probability, int64_t first, int64_t last);
-  size_t binomials(double p);
+  const uint32_t* binomials(double p);
 
-  int64_t features_, length_, parts_;
-  std::vector<Half> halves_;  // parents before children
-  WordLaws laws_;
-  std::vector<std::pair<double, size_t>> known_;  // p, and the law of n = 0
+  struct Laws {
+    double p;
+    std::unique_ptr<const uint32_t[]> columns;  // [n, 2^bits]: of n = 0 .. the longest part
+  };
+
+  int64_t length_, parts_;
+  int bits_;  // that hold the longest part
+  std::vector<kernels::Halving> halvings_;  // parents before children
+  std::vector<Laws> laws_;
 };
 
 }  // namespace lamina

@@ -46,6 +46,8 @@ struct Prompts {
   }
 };
 
+class CountedPrompts;  // counted_prompts.hpp
+
 // Prompts of a feature task by what their loss depends on: how often each feature occurs among the labelled tokens, and its label.
 struct FeatureCounts {
   int64_t features = 0;
@@ -173,6 +175,8 @@ class Task {
   virtual std::shared_ptr<const PromptForm> form() const { return recall_form(law()); }
   // Prompts first..first+count-1 of a split: prompt i is a function of (seed, split, i) alone. Resizes `out`.
   virtual void sample(Split split, uint64_t seed, int64_t first, int64_t count, Prompts& out) const = 0;
+  // Where it draws the same prompts by counts of features: how; null from other tasks. Owned by the task.
+  virtual const CountedPrompts* counted() const { return nullptr; }
   // The same prompts into rows at..at+count-1 of `out`; false from a task that cannot draw them so.
   virtual bool sample_counts(Split, uint64_t, int64_t /*first*/, int64_t /*count*/, int64_t /*at*/, FeatureCounts&) const { return false; }
   // Prompts that a first stage of training descends in place of samples, with weights that sum to 1; false if there are none.

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <set>
 #include <vector>
@@ -35,6 +36,31 @@ TEST(Random, ADrawIsAFunctionOfSeedPurposeAndIndex) {
         }
       }
   EXPECT_EQ(words.size(), static_cast<size_t>(draws));
+}
+
+TEST(Random, WordsOfSamplesBesideEachOtherAreThoseOfTheirStreams) {
+  const std::array<uint64_t, 8> index = {5, 1000000, 7, 5, 0, ~uint64_t{0}, 2, 3};
+  for (const int64_t filled : {1, 3, 8})
+    for (const int64_t first : {0, 1, 5})
+      for (const int64_t blocks : {0, 1, 4}) {
+        std::vector<uint64_t> words(static_cast<size_t>(32 * blocks + 1), 77);
+        words_of_samples(9, Purpose::test, index, filled, first, blocks, words.data());
+        EXPECT_EQ(words.back(), 77u);
+        for (size_t l = 0; l < 8; ++l) {
+          Random one(9, Purpose::test, index[l < static_cast<size_t>(filled) ? l : 0]);
+          one.skip(static_cast<uint64_t>(4 * first));
+          for (int64_t i = 0; i < 4 * blocks; ++i) ASSERT_EQ(words[static_cast<size_t>(8 * i) + l], one.word()) << filled << " " << first;
+        }
+      }
+}
+
+TEST(Random, SkippedWordsAreLeftOut) {
+  for (uint64_t skipped = 0; skipped < 10; ++skipped) {
+    Random whole(1, Purpose::train, 3), rest(1, Purpose::train, 3);
+    for (uint64_t i = 0; i < skipped; ++i) whole.word();
+    rest.skip(skipped);
+    for (int i = 0; i < 9; ++i) ASSERT_EQ(rest.word(), whole.word()) << skipped;
+  }
 }
 
 TEST(Random, BelowCoversItsRangeEvenly) {

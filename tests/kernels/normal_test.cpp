@@ -1,7 +1,7 @@
 // Normal numbers of words against the distribution function, and bit for bit on every set.
 #include <cmath>
 
-#include "kernels/normals.hpp"
+#include "kernels/drawing.hpp"
 #include "kernels_test.hpp"
 
 namespace lamina::kernels {
@@ -27,13 +27,31 @@ TEST_P(Normals, InvertTheDistributionFunction) {
     for (uint64_t& word : words) word = random_();
     if (n > 8) words[0] = 0, words[1] = ~uint64_t{0}, words[2] = uint64_t{1} << 63, words[3] = 1000, words[4] = ~uint64_t{1000};
     Array<double> x(n, n % 3), y(n);
-    normals_of_words(GetParam())(n, words.data(), x.data()), normals_of_words(count() - 1)(n, words.data(), y.data());
+    drawing(GetParam()).normals(n, words.data(), x.data()), drawing(count() - 1).normals(n, words.data(), y.data());
     EXPECT_TRUE(x.guards_intact());
     for (int64_t i = 0; i < n; ++i) {
       ASSERT_EQ(x[i], y[i]) << n << " " << i;
       expect(x[i], words[static_cast<size_t>(i)]);
     }
   }
+}
+
+TEST_P(Normals, OfHalvesAreThoseOfTheirWords) {
+  constexpr int64_t lanes = drawing_lanes;
+  for (int64_t n = 0; n <= 70; ++n)
+    for (const int64_t first : {0, 1, 3}) {
+      std::vector<uint64_t> words(static_cast<size_t>((first + n + 1) / 2 * lanes)), whole;
+      for (uint64_t& word : words) word = random_();
+      if (n > 1) words[lanes * 2 - 1] = 0, words[lanes * 2 - 2] = ~uint64_t{0};
+      for (int64_t half = first; half < first + n; ++half)
+        for (int64_t l = 0; l < lanes; ++l)
+          whole.push_back((words[static_cast<size_t>(half / 2 * lanes + l)] >> half % 2 * 32) << 32 | uint64_t{1} << 31);
+      Array<double> x(n * lanes, n % 3), y(n * lanes);
+      drawing(GetParam()).normals_of_halves(n, words.data(), first, x.data());
+      drawing(GetParam()).normals(n * lanes, whole.data(), y.data());
+      EXPECT_TRUE(x.guards_intact());
+      for (int64_t i = 0; i < n * lanes; ++i) ASSERT_EQ(x[i], y[i]) << n << " " << first << " " << i;
+    }
 }
 
 LAMINA_FOR_EACH_SET(Normals);

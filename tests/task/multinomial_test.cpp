@@ -1,23 +1,25 @@
 // Laws of words, whose probabilities are exact and enumerated; counts of K features among N draws against the multinomial law.
 #include "task/multinomial.hpp"
 
+#include <array>
 #include <bit>
 #include <cmath>
 #include <map>
 
 #include "base/random.hpp"
+#include "kernels/kernels.hpp"
 #include "task_test.hpp"
 
 namespace lamina {
 namespace {
 
 // Of a law with 2^b columns the outcome is a step function of the lower bits in each column: its measure by bisection, exactly.
-std::map<int32_t, uint64_t> measure(const WordLaws& laws, size_t law, size_t outcomes) {
+std::map<int32_t, uint64_t> measure(const WordLaw& law, size_t outcomes) {
   const auto bits = static_cast<int>(std::bit_width(outcomes - 1));
   const uint64_t column = uint64_t{1} << (32 - bits);
   std::map<int32_t, uint64_t> words;
   for (uint64_t first = 0; first < uint64_t{1} << 32; first += column) {
-    const auto at = [&](uint64_t rest) { return laws.draw(law, static_cast<uint32_t>(first + rest)); };
+    const auto at = [&](uint64_t rest) { return law.draw(static_cast<uint32_t>(first + rest)); };
     uint64_t low = 0, high = column - 1;  // the last word with the first one's outcome
     if (at(high) == at(0)) low = high;
     while (high - low > 1) (at((low + high) / 2) == at(0) ? low : high) = (low + high) / 2;
@@ -27,17 +29,14 @@ std::map<int32_t, uint64_t> measure(const WordLaws& laws, size_t law, size_t out
   return words;
 }
 
-TEST(WordLaws, ProbabilitiesAreTheWeightsWithin32Bits) {
-  WordLaws laws;
-  size_t number = 0;
+TEST(WordLaw, ProbabilitiesAreTheWeightsWithin32Bits) {
   for (const std::vector<double>& weights :
        {std::vector<double>{3}, {1, 1}, {1, 2}, {0, 1, 0}, {1e-12, 1, 1e-12}, {5, 0, 1, 2}, {1, 1, 1, 1, 1}, {9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 1, 2},
         std::vector<double>(64, 0.1), {1e300, 1, 1e300}}) {
-    ASSERT_EQ(laws.add(weights), number);
     double sum = 0;
     uint64_t all = 0;
     for (double w : weights) sum += w;
-    const auto words = measure(laws, number++, weights.size());
+    const auto words = measure(WordLaw(weights), weights.size());
     for (const auto& [outcome, count] : words) {
       ASSERT_GE(outcome, 0);
       ASSERT_LT(static_cast<size_t>(outcome), weights.size());
@@ -48,25 +47,27 @@ TEST(WordLaws, ProbabilitiesAreTheWeightsWithin32Bits) {
     for (size_t j = 0; j < weights.size(); ++j) {
       const auto found = words.find(static_cast<int32_t>(j));
       const double count = found == words.end() ? 0 : static_cast<double>(found->second);
-      EXPECT_LT(std::fabs(count - weights[j] / sum * 0x1p32), 1.001) << j << " of law " << number - 1;
+      EXPECT_LT(std::fabs(count - weights[j] / sum * 0x1p32), 1.001) << j << " of " << weights.size();
     }
   }
 }
 
-// [lanes, K]
-std::vector<int32_t> draw(const std::vector<double>& p, int64_t N, int64_t lanes, uint64_t seed) {
+// [prompts, K], prompts a multiple of the lanes.
+std::vector<int32_t> draw(const std::vector<double>& p, int64_t N, int64_t prompts, uint64_t seed) {
+  constexpr int64_t lanes = Multinomial::lanes;
   const Multinomial law(p, N);
-  const auto K = static_cast<int64_t>(p.size()), stride = (K + 2) / 2;
-  std::vector<uint64_t> words(static_cast<size_t>(lanes * stride));
-  std::vector<int32_t> part(static_cast<size_t>(lanes * K)), counts(part.size());
-  for (int64_t i = 0; i < law.parts(); ++i) {
-    for (int64_t lane = 0; lane < lanes; ++lane)
-      Random(seed + static_cast<uint64_t>(i), Purpose::train, static_cast<uint64_t>(lane))
-          .words(std::span(words).subspan(static_cast<size_t>(lane * stride), static_cast<size_t>(stride)));
-    law.draw(i, lanes, words.data(), stride, i % 2, part.data());
-    for (int64_t lane = 0; lane < lanes; ++lane)
-      for (int64_t n = 0; n < K; ++n) counts[static_cast<size_t>(lane * K + n)] += part[static_cast<size_t>(n * lanes + lane)];
-  }
+  const auto K = static_cast<int64_t>(p.size()), blocks = (K / 2 + 4) / 4;
+  std::vector<uint64_t> words(static_cast<size_t>(4 * blocks * lanes));
+  std::vector<int32_t> part(static_cast<size_t>(K * lanes)), counts(static_cast<size_t>(prompts * K));
+  for (int64_t i = 0; i < law.parts(); ++i)
+    for (int64_t first = 0; first < prompts; first += lanes) {
+      std::array<uint64_t, lanes> index;
+      for (size_t l = 0; l < lanes; ++l) index[l] = static_cast<uint64_t>(first) + l;
+      words_of_samples(seed + static_cast<uint64_t>(i), Purpose::train, index, lanes, 0, blocks, words.data());
+      law.draw(i, words.data(), i % 2, part.data());
+      for (int64_t l = 0; l < lanes; ++l)
+        for (int64_t n = 0; n < K; ++n) counts[static_cast<size_t>((first + l) * K + n)] += part[static_cast<size_t>(n * lanes + l)];
+    }
   return counts;
 }
 
@@ -101,6 +102,41 @@ TEST(Multinomial, SmallOnesAreEnumerated) {
       if (rare_expected > 20) found.push_back(rare), expected.push_back(rare_expected);
       EXPECT_LT(chi_square(found, expected), surely) << p.size() << " " << N;
     }
+}
+
+// A halving by the kernel is a draw of WordLaw, on every set; counts 0 and 127 among those halved.
+TEST(Multinomial, KernelsHalveByTheLawOfTheWord) {
+  constexpr int64_t lanes = Multinomial::lanes, most = 127;
+  constexpr int bits = 7;
+  std::vector<uint32_t> laws(size_t{most + 1} << bits, 0xffffffff);
+  std::vector<WordLaw> single;
+  for (int64_t n = 0; n <= most; ++n) {
+    std::vector<double> weights(static_cast<size_t>(n) + 1);
+    for (size_t j = 0; j < weights.size(); ++j) weights[j] = static_cast<double>(1 + j * 37 % 11);
+    single.emplace_back(weights);
+    std::ranges::copy(single.back().columns(), laws.begin() + (n << bits));
+  }
+  const kernels::Halving halving{0, 0, 1, laws.data()};
+  Random random(5, Purpose::train, 0);
+  std::vector<uint64_t> words(static_cast<size_t>(lanes));
+  for (int64_t turn = 0; turn < 2000; ++turn) {
+    random.words(words);
+    if (turn == 0) std::ranges::fill(words, 0);
+    if (turn == 1) std::ranges::fill(words, ~uint64_t{0});
+    int32_t given[lanes];
+    for (size_t l = 0; l < lanes; ++l) given[l] = l == 0 ? 0 : l == 1 ? most : static_cast<int32_t>(random.below(most + 1));
+    for (const int64_t half : {0, 1})
+      for (int32_t set = 0; set < kernels::count(); ++set) {
+        int32_t counts[2 * lanes];
+        std::ranges::copy(given, counts);
+        kernels::drawing(set).halve(1, &halving, bits, words.data(), half, counts);
+        for (size_t l = 0; l < lanes; ++l) {
+          const int32_t lower = single[static_cast<size_t>(given[l])].draw(static_cast<uint32_t>(words[l] >> half * 32));
+          ASSERT_EQ(counts[l], lower) << given[l] << " " << kernels::at(set)->name;
+          ASSERT_EQ(counts[lanes + l], given[l] - lower);
+        }
+      }
+  }
 }
 
 // Of many features each count is binomial, and pairs have the covariance -N p_m p_n, of one part of N and of several.
