@@ -87,10 +87,10 @@ struct Speeds {
     // f32 waits for memory where f64 still computes.
     const bool waits = from_memory && wide && !plan.f64;
     if (forward && !waits) {
-      queries = (wide ? (plan.f64 ? 1.17 : 1.3) : 1.2) * (width < lanes ? 0.85 : filled) *
+      queries = (wide ? (plan.f64 ? 1.17 : 1.3) : 1.6) * (width < lanes ? (band && !wide ? 0.6 : 0.85) : filled) *
                 (from_memory && head_bytes > 16384 ? 0.75 : 1);
       const double square = std::min(1.0, static_cast<double>(plan.L_q) / short_tokens);  // the larger, the less is in vain
-      if (band) queries *= wide ? (plan.f64 ? 0.5 + 0.27 * square : 0.68 + 0.19 * square) : 0.8;
+      if (band) queries *= wide ? (plan.f64 ? 0.5 + 0.27 * square : 0.68 + 0.19 * square) : 0.9;
     } else {
       queries = (wide ? (band ? 0.75 : 1.15) : (band ? 0.8 : 1)) * (width > 2 * lanes ? 0.8 : 1) * (width < lanes ? 0.85 : 1) *
                 (wide && from_memory && width > lanes ? 0.85 : 1);
@@ -108,8 +108,7 @@ Plan::Lanes choose_lanes(const Plan& plan, int32_t direction) {
   const uint32_t not_by_keys = LAMINA_WITH_WEIGHTS | LAMINA_WITH_SCORES | (direction == LAMINA_BACKWARD ? LAMINA_WITH_BIAS : 0);
   if (!plan.has(not_by_keys) && !is_short && heads > 0 && plan.L_q > 0 && plan.L_q <= few_rows && plan.L_k > 0)
     return Plan::Lanes::keys;
-  if (plan.states_from > 0 || plan.has(elsewhere) || !is_short || heads == 0 || plan.L_q == 0)
-    return Plan::Lanes::block;
+  if (plan.states_from > 0 || plan.has(elsewhere) || !is_short || heads == 0 || plan.L_q == 0) return Plan::Lanes::block;
   const int64_t widest = 64 / plan.element_bytes();
   const int64_t entries = plan.f64 ? plan.isa->f64->short_attention.entries : plan.isa->f32->short_attention.entries;
   const bool wide = entries == widest || entries == 1;

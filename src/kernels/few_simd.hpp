@@ -1,7 +1,7 @@
-// Attention with one query a lane (FewQueries in short_table.hpp), once per instruction set. Scores are a matrix of keys by
-// lanes, so that a row of scores is worked on as in short_simd.hpp; Q and dO are transposed in registers, and all else is read
-// and written where it stands. The products are one primitive: up to 8 rows of numbers times one register, as many chains as
-// hide the latency of a multiply-add.
+// Attention with one query a lane (FewQueries in short_table.hpp), once per instruction set: a tile is one or two registers of
+// queries against all keys that they see. Scores are a matrix of keys by lanes; Q and dO are transposed in registers, and all
+// else is read and written where it stands. The products are one primitive: a few rows of numbers times one or two registers,
+// as many chains as hide the latency of a multiply-add.
 #pragma once
 #include "kernels/attention_simd.hpp"
 #include "kernels/short_simd.hpp"
@@ -31,142 +31,292 @@ LAMINA_INLINE int64_t clamped(int64_t x, int64_t most) {
   return x < 0 ? 0 : x < most ? x : most;
 }
 
-template <class T, int height, class... Tails>
+template <class T, int height, int vectors, class... Tails>
 LAMINA_INLINE void few_tile(const FewProduct<T>& p, int64_t r, int64_t c, Tails... tail) {
-  Batch<T> sum[height][1];
+  Batch<T> sum[height][vectors];
   T* const to = p.c + r * p.c_row + c;
-  for_each_sum<height, 1>([&](int i, int) LAMINA_INLINE_LAMBDA { sum[i][0] = splat(T(0)); });
-  if (p.accumulate) load_rows<height, 1>(sum, to, p.c_row, tail...);
+  for_each_sum<height, vectors>([&](int i, int v) LAMINA_INLINE_LAMBDA { sum[i][v] = splat(T(0)); });
+  if (p.accumulate) load_rows<height, vectors>(sum, to, p.c_row, tail...);
   int64_t first = 0, last = p.depth;
   if (p.apart) {
     first = clamped(r - p.before, p.depth);
     last = clamped(r + p.after + 1, p.depth);
   }
-  add_products(sum, last - first, p.a + r * p.a_row + first * p.a_col, p.a_row, p.a_col, p.b + first * p.b_row + c, p.b_row, 0,
-               tail...);
-  if (p.scale) for_each_sum<height, 1>([&](int i, int) LAMINA_INLINE_LAMBDA { sum[i][0] = sum[i][0] * splat(p.scale[r + i]); });
+  add_products(sum, last - first, p.a + r * p.a_row + first * p.a_col, p.a_row, p.a_col, p.b + first * p.b_row + c, p.b_row,
+               lanes, tail...);
+  if (p.scale)
+    for_each_sum<height, vectors>([&](int i, int v) LAMINA_INLINE_LAMBDA { sum[i][v] = sum[i][v] * splat(p.scale[r + i]); });
   if (p.divisor)
-    for_each_sum<height, 1>([&](int i, int) LAMINA_INLINE_LAMBDA { sum[i][0] = sum[i][0] / splat(p.divisor[r + i]); });
-  store_rows<height, 1>(sum, to, p.c_row, tail...);
+    for_each_sum<height, vectors>([&](int i, int v) LAMINA_INLINE_LAMBDA { sum[i][v] = sum[i][v] / splat(p.divisor[r + i]); });
+  store_rows<height, vectors>(sum, to, p.c_row, tail...);
 }
 
 // Whole registers have no tail: masked loads of K and V are slow where they come from memory.
 template <class T, class... Tails>
-LAMINA_INLINE void few_column(const FewProduct<T>& p, int64_t c, Tails... tail) {
-  int64_t r = 0;
-  for (; r + 8 <= p.rows && !p.apart; r += 8) few_tile<T, 8>(p, r, c, tail...);
-  for (; r + 4 <= p.rows && !p.apart; r += 4) few_tile<T, 4>(p, r, c, tail...);
-  for (; r < p.rows; ++r) few_tile<T, 1>(p, r, c, tail...);
+LAMINA_INLINE void few_column(const FewProduct<T>& p, int64_t r, int64_t c, Tails... tail) {
+  for (; r + 8 <= p.rows && !p.apart; r += 8) few_tile<T, 8, 1>(p, r, c, tail...);
+  for (; r + 4 <= p.rows && !p.apart; r += 4) few_tile<T, 4, 1>(p, r, c, tail...);
+  for (; r < p.rows; ++r) few_tile<T, 1, 1>(p, r, c, tail...);
 }
 template <class T>
 __attribute__((noinline)) void few_product(const FewProduct<T>& p) {
+  constexpr int64_t w = width<T>;
+  const int64_t pairs = p.apart ? 0 : p.cols / (2 * w) * (2 * w);  // columns of which two are made at once
   int64_t c = 0;
-  for (; c + width<T> <= p.cols; c += width<T>) few_column(p, c);
-  if (c < p.cols) few_column(p, c, Tail<T>(p.cols - c));
+  for (; c < pairs; c += 2 * w)
+    for (int64_t r = 0; r + 4 <= p.rows; r += 4) few_tile<T, 4, 2>(p, r, c);
+  for (c = pairs > 0 && p.rows % 4 == 0 ? pairs : 0; c + w <= p.cols; c += w)
+    few_column(p, c < pairs ? p.rows & ~int64_t{3} : 0, c);
+  if (c < p.cols) few_column(p, 0, c, Tail<T>(p.cols - c));
 }
 
-// y = factor X^T, one register a feature; lanes past the last row repeat it.
+// y = factor X^T, a register of rows at y[f*pitch]; lanes past the last row repeat it.
 template <class T>
-LAMINA_INLINE void few_transpose(int64_t rows, int64_t cols, T factor, Strided<T> x, T* y) {
+__attribute__((noinline)) void few_transpose(int64_t rows, int64_t cols, T factor, const T* x, int64_t x_row, int64_t x_col,
+                                             T* y, int64_t pitch) {
   int64_t f = 0;
-  if (x.col == 1)
+  const auto whole = [&](int64_t last) LAMINA_INLINE_LAMBDA {
     for (; f + columns<T> <= cols; f += columns<T>) {
       Batch<T> part[columns<T>];
-      load_columns(x.data + f, x.row, rows - 1, part);
-      unroll<columns<T>>([&](int c) LAMINA_INLINE_LAMBDA { store(y + (f + c) * width<T>, part[c] * splat(factor)); });
+      load_columns(x + f, x_row, last, part);
+      unroll<columns<T>>([&](int c) LAMINA_INLINE_LAMBDA { store(y + (f + c) * pitch, part[c] * splat(factor)); });
     }
+  };
+  if (x_col == 1) rows >= width<T> ? whole(width<T> - 1) : whole(rows - 1);
   for (; f < cols; ++f)
-    for (int64_t l = 0; l < width<T>; ++l) y[f * width<T> + l] = factor * x.data[(l < rows ? l : rows - 1) * x.row + f * x.col];
+    for (int64_t l = 0; l < width<T>; ++l) y[f * pitch + l] = factor * x[(l < rows ? l : rows - 1) * x_row + f * x_col];
 }
 
-// The keys from <= j < to that some lane sees, and the row of scores that all lanes are at, for the steps of short_simd.hpp.
+// Queries i0 <= i < i0 + queries of a head, one a lane of one or two registers, and the keys from <= j < to that some of them
+// see; all of them see all_from <= j < all_to. A matrix of keys by lanes has rows base <= j < end, whole fours, so that the
+// four lanes of a sum over keys follow each other.
 template <class T>
-struct FewRow {
-  int64_t from, to;
-  bool ragged;  // not all lanes see all of them
-  T lane_first[width<T>], lane_last[width<T>];
-  int32_t first, last;
-  ShortHeads<T> heads;  // what those steps read
+struct FewTile {
+  int registers;
+  int64_t pitch, i0, queries, before, after, from, to, all_from, all_to, base, end;
+  Batch<T> first[2], last[2];  // what each lane sees
 
-  LAMINA_INLINE explicit FewRow(const FewQueries<T>& x)
-      : from(clamped(-x.before, x.keys)),
-        to(clamped(x.queries + x.after, x.keys)),
-        ragged(x.queries - 1 - x.before > from || x.after + 1 < to) {
+  LAMINA_INLINE FewTile(const FewQueries<T>& x, int64_t i, int count)
+      : registers(count),
+        pitch(count * width<T>),
+        i0(i),
+        queries(x.queries - i < pitch ? x.queries - i : pitch),
+        before(x.before - i),
+        after(x.after + i),
+        from(clamped(-before, x.keys)),
+        to(clamped(queries + after, x.keys)) {
     if (to < from) to = from;
-    first = static_cast<int32_t>(from), last = static_cast<int32_t>(to);
-    heads.map = x.map, heads.normaliser = x.normaliser, heads.relu_at_zero = x.relu_at_zero;
-    heads.first = &first, heads.last = &last, heads.g = nullptr, heads.d_lse = nullptr;
-    if (!ragged) return;
-    for (int64_t l = 0; l < width<T>; ++l) {
-      const int64_t low = clamped(l - x.before, x.keys), high = clamped(l + x.after + 1, x.keys);
-      lane_first[l] = static_cast<T>(low);
-      lane_last[l] = static_cast<T>(high > low ? high : low);
+    all_from = from + clamped(queries - 1 - before - from, to - from);
+    all_to = all_from + clamped(after + 1 - all_from, to - all_from);
+    base = from & ~int64_t{3}, end = (to + 3) & ~int64_t{3};
+    T lane[width<T>];
+    for (int l = 0; l < width<T>; ++l) lane[l] = static_cast<T>(l);
+    const Batch<T> zero = splat(T(0)), keys = splat(static_cast<T>(x.keys)), query = load(lane);
+    const auto end_of = [&](int64_t offset) LAMINA_INLINE_LAMBDA {
+      return smaller(greater(query + splat(static_cast<T>(offset)), zero), keys);
+    };
+    for (int r = 0; r < registers; ++r) {
+      first[r] = end_of(r * width<T> - before);
+      last[r] = greater(end_of(r * width<T> + after + 1), first[r]);
     }
-    heads.lane_first = lane_first, heads.lane_last = lane_last;
   }
 
+  LAMINA_INLINE bool ragged() const { return all_from > from || all_to < to; }
+  // body(j) for the keys that not all lanes see.
+  template <class Body>
+  LAMINA_INLINE void each_ragged(const Body& body) const {
+    for (int64_t j = from; j < to; ++j) {
+      if (j == all_from) j = all_to;
+      if (j < to) body(j);
+    }
+  }
+  // yes in the lanes of register r that see key j, no in the others.
+  LAMINA_INLINE Batch<T> choose(int r, int64_t j, Batch<T> yes, Batch<T> no) const {
+    const Batch<T> key = splat(static_cast<T>(j));
+    return select(key < last[r], select(key >= first[r], yes, no), no);
+  }
+  LAMINA_INLINE T* at(T* s, int r, int64_t j) const { return s + (j - base) * pitch + r * width<T>; }
+  // `hidden` in place of what is not seen, and in rows without a key.
+  void hide(T hidden, T* s) const {
+    const Batch<T> no = splat(hidden);
+    for (int r = 0; r < registers; ++r) {
+      for (int64_t j = base; j < from; ++j) store(at(s, r, j), no);
+      for (int64_t j = to; j < end; ++j) store(at(s, r, j), no);
+      each_ragged([&](int64_t j) LAMINA_INLINE_LAMBDA { store(at(s, r, j), choose(r, j, load(at(s, r, j)), no)); });
+    }
+  }
+
+  LAMINA_INLINE void transpose(int64_t features, T factor, const Strided<T>& x, T* y) const {
+    for (int r = 0; r < registers; ++r) {
+      const int64_t skip = r * width<T>;
+      few_transpose(queries - skip, features, factor, x.data + (i0 + skip) * x.row, x.row, x.col, y + skip, pitch);
+    }
+  }
   // S or G of keys by lanes: rows of X times registers of features.
-  LAMINA_INLINE void keys_by_lanes(int64_t features, Strided<T> x, const T* y_t, T* c) const {
-    few_product<T>(
-        {to - from, width<T>, features, x.data + from * x.row, x.row, x.col, y_t, width<T>, c + from * width<T>, width<T>});
+  LAMINA_INLINE void keys_by_lanes(int64_t features, const Strided<T>& x, const T* y_t, T* c) const {
+    few_product<T>({to - from, pitch, features, x.data + from * x.row, x.row, x.col, y_t, pitch, at(c, 0, from), pitch});
   }
   // W B of lanes by features, rows of B keys, and W^T B of keys by features, rows of B queries; where a number of B is not
   // finite, each row takes what it sees only.
-  LAMINA_INLINE FewProduct<T> lanes_by_features(const FewQueries<T>& x, int64_t features, const T* w, const T* b, int64_t b_row,
-                                                T* c, int64_t c_row) const {
-    b += from * b_row;
-    FewProduct<T> p{x.queries, features, to - from, w + from * width<T>, 1, width<T>, b, b_row, c, c_row};
-    p.apart = ragged && !attention_finite(to - from, features, b, b_row);
-    p.before = x.before + from, p.after = x.after - from;
+  LAMINA_INLINE FewProduct<T> lanes_by_features(int64_t features, T* w, const T* b, int64_t b_row, T* c, int64_t c_row,
+                                                bool finite) const {
+    FewProduct<T> p{queries, features, to - from, at(w, 0, from), 1, pitch, b + from * b_row, b_row, c + i0 * c_row, c_row};
+    p.apart = !finite && ragged();
+    p.before = before + from, p.after = after - from;
     return p;
   }
-  LAMINA_INLINE FewProduct<T> keys_by_features(const FewQueries<T>& x, int64_t features, const T* w, const T* b, int64_t b_row,
-                                               T* c, int64_t c_row) const {
-    FewProduct<T> p{to - from, features, x.queries, w + from * width<T>, width<T>, 1, b, b_row, c + from * c_row, c_row, true};
-    p.apart = ragged && !attention_finite(x.queries, features, b, b_row);
-    p.before = x.after - from, p.after = x.before + from;
+  LAMINA_INLINE FewProduct<T> keys_by_features(int64_t features, T* w, const T* b, int64_t b_row, T* c, int64_t c_row) const {
+    b += i0 * b_row;
+    FewProduct<T> p{to - from, features, queries, at(w, 0, from), pitch, 1, b, b_row, c + from * c_row, c_row, true};
+    p.apart = ragged() && !attention_finite(queries, features, b, b_row);
+    p.before = after - from, p.after = before + from;
     return p;
   }
 };
 
+// step(lane, at) over `keys` rows, a multiple of 4 and `pitch` apart, in lanes by j mod 4, and their sum.
+template <class T, class Step>
+LAMINA_INLINE Batch<T> few_sum(int64_t keys, int64_t pitch, const Step& step) {
+  Four<T> sum;
+  sum.clear();
+  for (int64_t at = 0; at < keys * pitch; at += 4 * pitch)
+    unroll<4>([&](int l) LAMINA_INLINE_LAMBDA { sum.lane[l] = step(sum.lane[l], at + l * pitch); });
+  return splat(T(0)) + ((sum.lane[0] + sum.lane[2]) + (sum.lane[1] + sum.lane[3]));
+}
+
+// As short_weights, of scores that are hidden where they are not seen; those of other maps than softmax are kept if `keep`.
 template <class T>
-void few_forward(const FewQueries<T>& x) {
-  const FewRow<T> row(x);
-  few_transpose(x.queries, x.d, x.query_factor, x.q, x.q_t);
-  row.keys_by_lanes(x.d, x.k, x.q_t, x.s);
-  const ShortRow<T> sums = row.ragged ? short_weights<T, true>(row.heads, 0, x.s) : short_weights<T, false>(row.heads, 0, x.s);
-  Batch<T> scale, divisor, dead;
-  short_divisor(row.heads, sums, scale, divisor, dead);
-  T scales[width<T>], divisors[width<T>], zero[width<T>];
-  FewProduct<T> p = row.lanes_by_features(x, x.d_v, x.s, x.v_rows, x.v_row, x.o, x.o_row);
+LAMINA_INLINE ShortRow<T> few_weights(const FewQueries<T>& x, const FewTile<T>& tile, int r, bool keep) {
+  T* const s = x.s + r * width<T>;
+  const int64_t keys = tile.end - tile.base, pitch = tile.pitch;
+  ShortRow<T> row{splat(-Numbers<T>::infinity), splat(T(0)), tile.last[r] - tile.first[r]};
   if (x.map == Map::softmax) {
-    store(scales, scale);
-    p.scale = scales;
-  } else if (x.normaliser != Normaliser::none) {
-    store(divisors, divisor);
-    p.divisor = divisors;
+    for (int64_t at = 0; at < keys * pitch; at += 4 * pitch)
+      unroll<4>([&](int l) LAMINA_INLINE_LAMBDA { row.m = greater(load(s + at + l * pitch), row.m); });
+    const Batch<T> point = reference_point(row.m);
+    row.sum = few_sum<T>(keys, pitch, [&](Batch<T> lane, int64_t at) LAMINA_INLINE_LAMBDA {
+      const Batch<T> p = exp2(load(s + at) - point);
+      store(s + at, p);
+      return lane + p;
+    });
+    return row;
   }
-  few_product(p);
-  if (x.map == Map::relu && x.normaliser == Normaliser::row_sum) {  // 0, and not 0 times what is not finite
-    store(zero, dead);
-    for (int64_t i = 0; i < x.queries; ++i)
-      for (int64_t f = 0; f < x.d_v && zero[i] != T(0); ++f) x.o[i * x.o_row + f] = 0;
-  }
-  if (x.lse) store(x.lse, select(sums.seen == splat(T(0)), splat(-Numbers<T>::infinity), natural(sums.m, log(sums.sum))));
+  const bool relu = x.map == Map::relu, summed = x.normaliser == Normaliser::row_sum;
+  if (summed || (relu && !keep))
+    row.sum = few_sum<T>(keys, pitch, [&](Batch<T> lane, int64_t at) LAMINA_INLINE_LAMBDA {
+      const Batch<T> p = map_value(relu, load(s + at));
+      if (!keep) store(s + at, p);
+      return lane + p;
+    });
+  return row;
 }
 
 template <class T>
+__attribute__((noinline)) void few_forward_tile(const FewQueries<T>& x, int64_t i0, int registers, bool finite) {
+  const FewTile<T> tile(x, i0, registers);
+  tile.transpose(x.d, x.query_factor, x.q, x.q_t);
+  tile.keys_by_lanes(x.d, x.k, x.q_t, x.s);
+  tile.hide(x.map == Map::softmax ? -Numbers<T>::infinity : T(0), x.s);
+  T scales[2 * width<T>], divisors[2 * width<T>], zero[2 * width<T>];
+  for (int r = 0; r < registers; ++r) {
+    const int64_t at = r * width<T>;
+    const ShortRow<T> sums = few_weights(x, tile, r, false);
+    Batch<T> scale, divisor, dead;
+    short_divisor(x, sums, scale, divisor, dead);
+    store(scales + at, scale);
+    store(divisors + at, divisor);
+    store(zero + at, dead);
+    if (x.lse)
+      store(x.lse + i0 + at, select(sums.seen == splat(T(0)), splat(-Numbers<T>::infinity), natural(sums.m, log(sums.sum))));
+  }
+  FewProduct<T> p = tile.lanes_by_features(x.d_v, x.s, x.v_rows, x.v_row, x.o, x.o_row, finite);
+  if (x.map == Map::softmax)
+    p.scale = scales;
+  else if (x.normaliser != Normaliser::none)
+    p.divisor = divisors;
+  few_product(p);
+  if (x.map == Map::relu && x.normaliser == Normaliser::row_sum)  // 0, and not 0 times what is not finite
+    for (int64_t i = 0; i < tile.queries; ++i)
+      for (int64_t f = 0; f < x.d_v && zero[i] != T(0); ++f) x.o[(i0 + i) * x.o_row + f] = 0;
+}
+
+// P and dS of one register of lanes in place of S and G.
+template <class T>
+__attribute__((noinline)) void few_gradient(const FewQueries<T>& x, const FewTile<T>& tile, int r) {
+  const bool softmax = x.map == Map::softmax, relu = x.map == Map::relu, summed = x.normaliser == Normaliser::row_sum;
+  const Batch<T> zero = splat(T(0)), one = splat(T(1));
+  const int64_t keys = tile.end - tile.base, pitch = tile.pitch;
+  T *const s = x.s + r * width<T>, *const g = x.g + r * width<T>;
+  Batch<T> shift = zero, divisor = one;
+  if (softmax || x.normaliser != Normaliser::none) {
+    const ShortRow<T> row = few_weights(x, tile, r, true);
+    divisor = summed ? row.sum : row.seen;
+    if (summed) {
+      const Batch<T> dot = few_sum<T>(keys, pitch, [&](Batch<T> lane, int64_t at) LAMINA_INLINE_LAMBDA {
+        return fma(map_value(relu, load(s + at)), load(g + at), lane);
+      });
+      shift = dot / row.sum;
+      if (relu) shift = select(row.sum == zero, zero, shift);
+      if (x.d_lse) shift = shift - load(x.d_lse + tile.i0 + r * width<T>);
+      if (softmax) divisor = one / row.sum;
+    }
+  }
+  for (int64_t at = 0; at < keys * pitch; at += 4 * pitch)
+    unroll<4>([&](int l) LAMINA_INLINE_LAMBDA {
+      const Batch<T> value = load(s + at + l * pitch), cotangent = load(g + at + l * pitch);
+      Slope<T> y;
+      if (softmax) {
+        y.weight = value * divisor;
+        y.gradient = y.weight * (cotangent - shift);
+      } else {
+        y = map_slope(relu, x.relu_at_zero, summed, x.normaliser != Normaliser::none, value, cotangent, shift, divisor);
+      }
+      store(s + at + l * pitch, y.weight);
+      store(g + at + l * pitch, y.gradient);
+    });
+  tile.each_ragged([&](int64_t j) LAMINA_INLINE_LAMBDA {
+    store(tile.at(x.s, r, j), tile.choose(r, j, load(tile.at(x.s, r, j)), zero));
+    store(tile.at(x.g, r, j), tile.choose(r, j, load(tile.at(x.g, r, j)), zero));
+  });
+}
+
+template <class T>
+__attribute__((noinline)) void few_backward_tile(const FewQueries<T>& x, int64_t i0, int registers, bool finite) {
+  const FewTile<T> tile(x, i0, registers);
+  tile.transpose(x.d, x.query_factor, x.q, x.q_t);
+  tile.transpose(x.d_v, T(1), x.d_o, x.do_t);
+  tile.keys_by_lanes(x.d, x.k, x.q_t, x.s);
+  tile.keys_by_lanes(x.d_v, x.v, x.do_t, x.g);
+  tile.hide(x.map == Map::softmax ? -Numbers<T>::infinity : T(0), x.s);
+  tile.hide(T(0), x.g);
+  for (int r = 0; r < registers; ++r) few_gradient(x, tile, r);
+  if (x.dq) few_product(tile.lanes_by_features(x.d, x.g, x.k_rows, x.k_row, x.dq, x.dq_row, finite));
+  if (x.dk) few_product(tile.keys_by_features(x.d, x.g, x.q_rows, x.q_row, x.dk, x.dk_row));
+  if (x.dv) few_product(tile.keys_by_features(x.d_v, x.s, x.d_o_rows, x.d_o_row, x.dv, x.dv_row));
+}
+
+// tile(i0, registers) for all queries: two registers share what is read of the keys, but with a band one sees less in vain.
+template <class T, class Tile>
+LAMINA_INLINE void few_tiles(const FewQueries<T>& x, bool band, const Tile& tile) {
+  for (int64_t i = 0; i < x.queries;) {
+    const int registers = !band && i + width<T> < x.queries ? 2 : 1;
+    tile(i, registers);
+    i += registers * width<T>;
+  }
+}
+template <class T>
+LAMINA_INLINE bool few_band(const FewQueries<T>& x) {
+  return x.before < x.queries - 1 || x.after < x.keys - 1;
+}
+template <class T>
+void few_forward(const FewQueries<T>& x) {
+  const bool band = few_band(x), finite = !band || attention_finite(x.keys, x.d_v, x.v_rows, x.v_row);
+  few_tiles(x, band, [&](int64_t i, int registers) { few_forward_tile<T>(x, i, registers, finite); });
+}
+template <class T>
 void few_backward(const FewQueries<T>& x) {
-  FewRow<T> row(x);
-  row.heads.g = x.g, row.heads.d_lse = x.d_lse;
-  few_transpose(x.queries, x.d, x.query_factor, x.q, x.q_t);
-  few_transpose(x.queries, x.d_v, T(1), x.d_o, x.do_t);
-  row.keys_by_lanes(x.d, x.k, x.q_t, x.s);
-  row.keys_by_lanes(x.d_v, x.v, x.do_t, x.g);
-  row.ragged ? short_gradient_row<T, true>(row.heads, 0, x.s, x.g) : short_gradient_row<T, false>(row.heads, 0, x.s, x.g);
-  if (x.dq) few_product(row.lanes_by_features(x, x.d, x.g, x.k_rows, x.k_row, x.dq, x.dq_row));
-  if (x.dk) few_product(row.keys_by_features(x, x.d, x.g, x.q_rows, x.q_row, x.dk, x.dk_row));
-  if (x.dv) few_product(row.keys_by_features(x, x.d_v, x.s, x.d_o_rows, x.d_o_row, x.dv, x.dv_row));
+  const bool band = few_band(x), finite = !band || !x.dq || attention_finite(x.keys, x.d, x.k_rows, x.k_row);
+  few_tiles(x, band, [&](int64_t i, int registers) { few_backward_tile<T>(x, i, registers, finite); });
 }
 
 template <class T>

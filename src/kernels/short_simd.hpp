@@ -212,8 +212,8 @@ LAMINA_INLINE ShortRow<T> short_weights(const ShortHeads<T>& x, int64_t i, T* s)
 }
 
 // Softmax: scale = 1/N; else divisor = N. dead = 1 where the output is 0 whatever the sum is, else 0.
-template <class T>
-LAMINA_INLINE void short_divisor(const ShortHeads<T>& x, const ShortRow<T>& row, Batch<T>& scale, Batch<T>& divisor,
+template <class T, class Options>
+LAMINA_INLINE void short_divisor(const Options& x, const ShortRow<T>& row, Batch<T>& scale, Batch<T>& divisor,
                                  Batch<T>& dead) {
   const Batch<T> zero = splat(T(0)), one = splat(T(1));
   scale = divisor = one;

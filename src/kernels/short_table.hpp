@@ -45,27 +45,27 @@ struct Strided {
   int64_t row, col;
 };
 
-// Queries of one head, one a lane, where there are too few heads to fill the lanes: query i sees the keys i - before <= j <= i
-// + after. Matrices stand as they are in memory; those of rows have contiguous features.
+// Queries of one head, one a lane: query i sees the keys i - before <= j <= i + after. Matrices stand as they are in memory;
+// those of rows have contiguous features.
 template <class T>
 struct FewQueries {
   Map map;
   Normaliser normaliser;
   T query_factor, relu_at_zero;
-  int64_t queries, keys, d, d_v;  // queries <= entries
+  int64_t queries, keys, d, d_v;
   int64_t before, after;
   Strided<T> q, k, v;
-  T *q_t, *s;  // room: of d and of `keys` registers
+  T *q_t, *s;  // room: [d, 2 entries] and [keys to a multiple of 4, 2 entries]
   // forward
   const T* v_rows;  // row v_row: these are rows as well
   int64_t v_row;
   T* o;
   int64_t o_row;
-  T* lse;  // a register, or nullptr
+  T* lse;  // [queries to a multiple of 2 entries], or nullptr
   // backward
   Strided<T> d_o;
-  const T* d_lse;                       // a register, or nullptr
-  T *do_t, *g;                          // room: of d_v and of `keys` registers
+  const T* d_lse;                       // [queries to a multiple of 2 entries], or nullptr
+  T *do_t, *g;                          // room: [d_v, 2 entries], as s
   const T *q_rows, *k_rows, *d_o_rows;  // not read where the product is not wanted
   int64_t q_row, k_row, d_o_row;
   T *dq, *dk, *dv;  // dS K; dS^T Q and P^T dO added to what is there; nullptr: not wanted

@@ -75,7 +75,7 @@ TEST(AttentionShort, EachWayIsChosen) {
     for (const int32_t direction : {LAMINA_FORWARD, LAMINA_BACKWARD}) {
       lamina_attention_spec s = new_spec(), few = new_spec(), blocked;
       for (lamina_attention_spec* x : {&s, &few}) x->element = type, x->heads = 1, x->width = 8;
-      s.batch = 64, s.queries = s.keys = 16, s.causal = LAMINA_CAUSAL_TOP_LEFT;
+      s.batch = 64, s.queries = 2, s.keys = 16, s.causal = LAMINA_CAUSAL_TOP_LEFT;
       few.batch = 1, few.queries = few.keys = 8;
       blocked = s;
       blocked.flags |= LAMINA_WITH_SCORES;
