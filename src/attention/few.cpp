@@ -47,17 +47,35 @@ class Few {
   void backward(int64_t b, int64_t group, double* dscale) {
     const lamina_attention_arrays& a = call_.arrays;
     const Matrix<T> d_k = call_.of_keys(a.d_k, b, group), d_v = call_.of_keys(a.d_v, b, group);
-    const bool direct = d_v.col == 1 && d_v.row == plan_.d_v;
-    T* const dv = !d_v ? nullptr : direct ? d_v.data : w_.dv;
-    std::fill_n(w_.dk, plan_.L_k * plan_.d, T(0));
-    if (dv) std::fill_n(dv, plan_.L_k * plan_.d_v, T(0));
-    for (int64_t h = group * plan_.group; h < (group + 1) * plan_.group; ++h) query_head(b, h, dv, dscale[h]);
-    if (d_k) put_rows(d_k, 0, plan_.L_k, plan_.d, w_.dk, plan_.d, static_cast<T>(plan_.scale));
-    if (dv && !direct) put_rows(d_v, 0, plan_.L_k, plan_.d_v, dv, plan_.d_v, T(1));
+    const Band band = call_.band(b);
+    const int64_t keys = band.keys();
+    const bool whole = band.queries() > 0 && keys > 0 && band.before() >= band.queries() - 1 && band.after() >= keys - 1;
+    const int64_t zeros_from = whole ? keys : 0;  // what the kernel does not write first
+    const Sums dk = sums(d_k, zeros_from, plan_.d, whole ? scale() * T(0) : T(0), whole && d_k.col == 1, w_.dk);
+    const Sums dv = sums(d_v, zeros_from, plan_.d_v, T(0), d_v.col == 1, w_.dv);
+    for (int64_t h = group * plan_.group; h < (group + 1) * plan_.group; ++h) query_head(b, h, whole, dk, dv, dscale[h]);
+    if (d_k && dk.data != d_k.data) put_rows(d_k, 0, plan_.L_k, plan_.d, dk.data, dk.row, whole ? T(1) : scale());
+    if (d_v && dv.data != d_v.data) put_rows(d_v, 0, plan_.L_k, plan_.d_v, dv.data, dv.row, T(1));
   }
 
  private:
   const kernels::ShortTable<T>& kernel() const { return call_.kernel.short_attention; }
+  T scale() const { return static_cast<T>(plan_.scale); }
+
+  // Where dK or dV is summed, rows of contiguous features: its array or `room`.
+  struct Sums {
+    T* data;
+    int64_t row;
+  };
+  Sums sums(const Matrix<T>& x, int64_t zeros_from, int64_t cols, T zero, bool direct, T* room) const {
+    if (!x) return {nullptr, 0};
+    const Sums y = direct ? Sums{x.data, x.row} : Sums{room, cols};
+    if (y.row == cols)
+      std::fill_n(y.data + zeros_from * cols, (plan_.L_k - zeros_from) * cols, zero);
+    else
+      for (int64_t j = zeros_from; j < plan_.L_k; ++j) std::fill_n(y.data + j * y.row, cols, zero);
+    return y;
+  }
 
   static Rows<T> rows(const Matrix<const T>& x, int64_t count, int64_t cols, T* room) {
     if (x.col == 1) return {x.data, x.row};
@@ -79,7 +97,7 @@ class Few {
     return x;
   }
 
-  void query_head(int64_t b, int64_t h, T* dv, double& dscale) {
+  void query_head(int64_t b, int64_t h, bool whole, Sums dk, Sums dv, double& dscale) {
     const lamina_attention_arrays& a = call_.arrays;
     const Head<T> head(call_, b, h);
     const int64_t queries = head.band.queries();
@@ -94,11 +112,14 @@ class Few {
     x.do_t = w_.do_t, x.g = w_.g;
     x.q_rows = q.data, x.k_rows = k.data, x.d_o_rows = g.data;
     x.q_row = q.row, x.k_row = k.row, x.d_o_row = g.row;
-    x.dq = d_q || a.d_scale ? w_.o : nullptr;
-    x.dk = a.d_k.data ? w_.dk : nullptr, x.dv = dv;
-    x.dq_row = x.dk_row = plan_.d, x.dv_row = plan_.d_v;
+    const bool direct = d_q && d_q.col == 1 && !a.d_scale;
+    x.dq = direct ? d_q.data : d_q || a.d_scale ? w_.o : nullptr;
+    x.dq_row = direct ? d_q.row : plan_.d, x.dq_factor = direct ? scale() : T(1);
+    x.dk = dk.data, x.dk_row = dk.row, x.dk_factor = scale();
+    x.dv = dv.data, x.dv_row = dv.row;
+    x.whole = whole, x.first = h % plan_.group == 0, x.last = (h + 1) % plan_.group == 0;
     kernel().few_backward(x);
-    if (d_q) put_rows(d_q, 0, queries, plan_.d, w_.o, plan_.d, static_cast<T>(plan_.scale));
+    if (d_q && !direct) put_rows(d_q, 0, queries, plan_.d, w_.o, plan_.d, scale());
     double sum = 0;
     for (int64_t i = 0; i < queries && a.d_scale; ++i)
       for (int64_t f = 0; f < plan_.d && head.band.first(i) < head.band.last(i); ++f)

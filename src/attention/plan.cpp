@@ -92,8 +92,8 @@ struct Speeds {
       const double square = std::min(1.0, static_cast<double>(plan.L_q) / short_tokens);  // the larger, the less is in vain
       if (band) queries *= wide ? (plan.f64 ? 0.5 + 0.27 * square : 0.68 + 0.19 * square) : 0.9;
     } else {
-      queries = (wide ? (band ? 0.75 : 1.15) : (band ? 0.8 : 1)) * (width > 2 * lanes ? 0.8 : 1) * (width < lanes ? 0.85 : 1) *
-                (wide && from_memory && width > lanes ? 0.85 : 1);
+      queries = (wide ? (band ? 0.75 : 1.15) : (band ? 0.8 : 1.4)) * (wide && width > 2 * lanes ? 0.8 : 1) *
+                (width < lanes ? 0.85 : 1) * (wide && from_memory && width > lanes ? 0.85 : 1);
     }
   }
 };

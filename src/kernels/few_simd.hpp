@@ -9,9 +9,11 @@
 namespace lamina::kernels {
 namespace {
 
-// C[r,c] = (accumulate ? C[r,c] : 0) + sum_k A[r,k] B[k,c], k ascending, one chain of fma; then times scale[r] or divided by
-// divisor[r], if there are such. A[r,k] at a[r*a_row + k*a_col], rows of B and C contiguous. If `apart`, row r sums over r -
-// before <= k <= r + after alone.
+// What becomes of a sum at its end: times by[r], divided by by[r], times by[0], or its positive part.
+enum class Finish { nothing, scale, divide, factor, relu };
+
+// C[r,c] = finish((accumulate ? C[r,c] : 0) + sum_k A[r,k] B[k,c]), k ascending, one chain of fma. A[r,k] at a[r*a_row +
+// k*a_col], rows of B and C contiguous. If `apart`, row r sums over r - before <= k <= r + after alone.
 template <class T>
 struct FewProduct {
   int64_t rows, cols, depth;
@@ -22,7 +24,8 @@ struct FewProduct {
   T* c;
   int64_t c_row;
   bool accumulate = false;
-  const T *scale = nullptr, *divisor = nullptr;
+  Finish finish = Finish::nothing;
+  const T* by = nullptr;
   bool apart = false;
   int64_t before = 0, after = 0;
 };
@@ -31,43 +34,60 @@ LAMINA_INLINE int64_t clamped(int64_t x, int64_t most) {
   return x < 0 ? 0 : x < most ? x : most;
 }
 
-template <class T, int height, int vectors, class... Tails>
-LAMINA_INLINE void few_tile(const FewProduct<T>& p, int64_t r, int64_t c, Tails... tail) {
+// C at c, of rows r and so on.
+template <int height, int vectors, class T, class... Tails>
+LAMINA_INLINE void few_tile(const FewProduct<T>& p, int64_t r, int64_t depth, const T* a, const T* b, T* c, Tails... tail) {
   Batch<T> sum[height][vectors];
-  T* const to = p.c + r * p.c_row + c;
-  for_each_sum<height, vectors>([&](int i, int v) LAMINA_INLINE_LAMBDA { sum[i][v] = splat(T(0)); });
-  if (p.accumulate) load_rows<height, vectors>(sum, to, p.c_row, tail...);
-  int64_t first = 0, last = p.depth;
-  if (p.apart) {
-    first = clamped(r - p.before, p.depth);
-    last = clamped(r + p.after + 1, p.depth);
-  }
-  add_products(sum, last - first, p.a + r * p.a_row + first * p.a_col, p.a_row, p.a_col, p.b + first * p.b_row + c, p.b_row,
-               lanes, tail...);
-  if (p.scale)
-    for_each_sum<height, vectors>([&](int i, int v) LAMINA_INLINE_LAMBDA { sum[i][v] = sum[i][v] * splat(p.scale[r + i]); });
-  if (p.divisor)
-    for_each_sum<height, vectors>([&](int i, int v) LAMINA_INLINE_LAMBDA { sum[i][v] = sum[i][v] / splat(p.divisor[r + i]); });
-  store_rows<height, vectors>(sum, to, p.c_row, tail...);
+  const auto each = [&](const auto& f) LAMINA_INLINE_LAMBDA {
+    for_each_sum<height, vectors>([&](int i, int v) LAMINA_INLINE_LAMBDA { sum[i][v] = f(sum[i][v], i); });
+  };
+  each([&](Batch<T>, int) LAMINA_INLINE_LAMBDA { return splat(T(0)); });
+  if (p.accumulate) load_rows<height, vectors>(sum, c, p.c_row, tail...);
+  add_products(sum, depth, a, opaque(p.a_row), opaque(p.a_col), b, opaque(p.b_row), lanes, tail...);
+  if (p.finish == Finish::scale)
+    each([&](Batch<T> x, int i) LAMINA_INLINE_LAMBDA { return x * splat(p.by[r + i]); });
+  else if (p.finish == Finish::divide)
+    each([&](Batch<T> x, int i) LAMINA_INLINE_LAMBDA { return x / splat(p.by[r + i]); });
+  else if (p.finish == Finish::factor)
+    each([&](Batch<T> x, int) LAMINA_INLINE_LAMBDA { return splat(*p.by) * x; });
+  else if (p.finish == Finish::relu)
+    each([&](Batch<T> x, int) LAMINA_INLINE_LAMBDA { return map_value(true, x); });
+  store_rows<height, vectors>(sum, c, p.c_row, tail...);
 }
 
-// Whole registers have no tail: masked loads of K and V are slow where they come from memory.
-template <class T, class... Tails>
-LAMINA_INLINE void few_column(const FewProduct<T>& p, int64_t r, int64_t c, Tails... tail) {
-  for (; r + 8 <= p.rows && !p.apart; r += 8) few_tile<T, 8, 1>(p, r, c, tail...);
-  for (; r + 4 <= p.rows && !p.apart; r += 4) few_tile<T, 4, 1>(p, r, c, tail...);
-  for (; r < p.rows; ++r) few_tile<T, 1, 1>(p, r, c, tail...);
+// Rows from r on of some columns, as long as there are `height` of them; the first row that is left.
+template <int height, int vectors, class T, class... Tails>
+LAMINA_INLINE int64_t few_rows(const FewProduct<T>& p, int64_t r, int64_t col, Tails... tail) {
+  const T *a = p.a + r * p.a_row, *b = p.b + col;
+  T* c = p.c + r * p.c_row + col;
+  for (; r + height <= p.rows; r += height, a += height * p.a_row, c += height * p.c_row)
+    few_tile<height, vectors>(p, r, p.depth, a, b, c, tail...);
+  return r;
 }
+template <class T, class... Tails>
+LAMINA_INLINE void few_column(const FewProduct<T>& p, int64_t r, int64_t col, Tails... tail) {
+  if (p.apart) {
+    for (; r < p.rows; ++r) {
+      const int64_t first = clamped(r - p.before, p.depth), last = clamped(r + p.after + 1, p.depth);
+      few_tile<1, 1>(p, r, last - first, p.a + r * p.a_row + first * p.a_col, p.b + first * p.b_row + col,
+                     p.c + r * p.c_row + col, tail...);
+    }
+    return;
+  }
+  r = few_rows<8, 1>(p, r, col, tail...);
+  r = few_rows<4, 1>(p, r, col, tail...);
+  few_rows<1, 1>(p, r, col, tail...);
+}
+// Whole registers have no tail: masked loads of K and V are slow where they come from memory.
 template <class T>
 __attribute__((noinline)) void few_product(const FewProduct<T>& p) {
   constexpr int64_t w = width<T>;
-  const int64_t pairs = p.apart ? 0 : p.cols / (2 * w) * (2 * w);  // columns of which two are made at once
-  int64_t c = 0;
-  for (; c < pairs; c += 2 * w)
-    for (int64_t r = 0; r + 4 <= p.rows; r += 4) few_tile<T, 4, 2>(p, r, c);
-  for (c = pairs > 0 && p.rows % 4 == 0 ? pairs : 0; c + w <= p.cols; c += w)
-    few_column(p, c < pairs ? p.rows & ~int64_t{3} : 0, c);
-  if (c < p.cols) few_column(p, 0, c, Tail<T>(p.cols - c));
+  int64_t col = 0, first = 0, pairs = 0;  // columns < pairs have rows < first
+  if (!p.apart)
+    for (; pairs + 2 * w <= p.cols; pairs += 2 * w) first = few_rows<4, 2>(p, 0, pairs);
+  if (first == p.rows) col = pairs;
+  for (; col + w <= p.cols; col += w) few_column(p, col < pairs ? first : 0, col);
+  if (col < p.cols) few_column(p, 0, col, Tail<T>(p.cols - col));
 }
 
 // y = factor X^T, a register of rows at y[f*pitch]; lanes past the last row repeat it.
@@ -153,8 +173,9 @@ struct FewTile {
     }
   }
   // S or G of keys by lanes: rows of X times registers of features.
-  LAMINA_INLINE void keys_by_lanes(int64_t features, const Strided<T>& x, const T* y_t, T* c) const {
-    few_product<T>({to - from, pitch, features, x.data + from * x.row, x.row, x.col, y_t, pitch, at(c, 0, from), pitch});
+  LAMINA_INLINE void keys_by_lanes(int64_t features, const Strided<T>& x, const T* y_t, T* c, Finish finish) const {
+    few_product<T>(
+        {to - from, pitch, features, x.data + from * x.row, x.row, x.col, y_t, pitch, at(c, 0, from), pitch, false, finish});
   }
   // W B of lanes by features, rows of B keys, and W^T B of keys by features, rows of B queries; where a number of B is not
   // finite, each row takes what it sees only.
@@ -167,7 +188,7 @@ struct FewTile {
   }
   LAMINA_INLINE FewProduct<T> keys_by_features(int64_t features, T* w, const T* b, int64_t b_row, T* c, int64_t c_row) const {
     b += i0 * b_row;
-    FewProduct<T> p{to - from, features, queries, at(w, 0, from), pitch, 1, b, b_row, c + from * c_row, c_row, true};
+    FewProduct<T> p{to - from, features, queries, at(w, 0, from), pitch, 1, b, b_row, c + from * c_row, c_row};
     p.apart = ragged() && !attention_finite(queries, features, b, b_row);
     p.before = after - from, p.after = before + from;
     return p;
@@ -184,9 +205,9 @@ LAMINA_INLINE Batch<T> few_sum(int64_t keys, int64_t pitch, const Step& step) {
   return splat(T(0)) + ((sum.lane[0] + sum.lane[2]) + (sum.lane[1] + sum.lane[3]));
 }
 
-// As short_weights, of scores that are hidden where they are not seen; those of other maps than softmax are kept if `keep`.
+// As short_weights, of scores that are hidden where they are not seen; those of other maps than softmax are kept.
 template <class T>
-LAMINA_INLINE ShortRow<T> few_weights(const FewQueries<T>& x, const FewTile<T>& tile, int r, bool keep) {
+LAMINA_INLINE ShortRow<T> few_weights(const FewQueries<T>& x, const FewTile<T>& tile, int r) {
   T* const s = x.s + r * width<T>;
   const int64_t keys = tile.end - tile.base, pitch = tile.pitch;
   ShortRow<T> row{splat(-Numbers<T>::infinity), splat(T(0)), tile.last[r] - tile.first[r]};
@@ -201,12 +222,9 @@ LAMINA_INLINE ShortRow<T> few_weights(const FewQueries<T>& x, const FewTile<T>& 
     });
     return row;
   }
-  const bool relu = x.map == Map::relu, summed = x.normaliser == Normaliser::row_sum;
-  if (summed || (relu && !keep))
+  if (x.normaliser == Normaliser::row_sum)
     row.sum = few_sum<T>(keys, pitch, [&](Batch<T> lane, int64_t at) LAMINA_INLINE_LAMBDA {
-      const Batch<T> p = map_value(relu, load(s + at));
-      if (!keep) store(s + at, p);
-      return lane + p;
+      return lane + map_value(x.map == Map::relu, load(s + at));
     });
   return row;
 }
@@ -215,25 +233,22 @@ template <class T>
 __attribute__((noinline)) void few_forward_tile(const FewQueries<T>& x, int64_t i0, int registers, bool finite) {
   const FewTile<T> tile(x, i0, registers);
   tile.transpose(x.d, x.query_factor, x.q, x.q_t);
-  tile.keys_by_lanes(x.d, x.k, x.q_t, x.s);
+  tile.keys_by_lanes(x.d, x.k, x.q_t, x.s, x.map == Map::relu ? Finish::relu : Finish::nothing);
   tile.hide(x.map == Map::softmax ? -Numbers<T>::infinity : T(0), x.s);
-  T scales[2 * width<T>], divisors[2 * width<T>], zero[2 * width<T>];
+  T by[2 * width<T>], zero[2 * width<T>];
   for (int r = 0; r < registers; ++r) {
     const int64_t at = r * width<T>;
-    const ShortRow<T> sums = few_weights(x, tile, r, false);
+    const ShortRow<T> sums = few_weights(x, tile, r);
     Batch<T> scale, divisor, dead;
     short_divisor(x, sums, scale, divisor, dead);
-    store(scales + at, scale);
-    store(divisors + at, divisor);
+    store(by + at, x.map == Map::softmax ? scale : divisor);
     store(zero + at, dead);
     if (x.lse)
       store(x.lse + i0 + at, select(sums.seen == splat(T(0)), splat(-Numbers<T>::infinity), natural(sums.m, log(sums.sum))));
   }
   FewProduct<T> p = tile.lanes_by_features(x.d_v, x.s, x.v_rows, x.v_row, x.o, x.o_row, finite);
-  if (x.map == Map::softmax)
-    p.scale = scales;
-  else if (x.normaliser != Normaliser::none)
-    p.divisor = divisors;
+  p.by = by;
+  p.finish = x.map == Map::softmax ? Finish::scale : x.normaliser != Normaliser::none ? Finish::divide : Finish::nothing;
   few_product(p);
   if (x.map == Map::relu && x.normaliser == Normaliser::row_sum)  // 0, and not 0 times what is not finite
     for (int64_t i = 0; i < tile.queries; ++i)
@@ -249,7 +264,7 @@ __attribute__((noinline)) void few_gradient(const FewQueries<T>& x, const FewTil
   T *const s = x.s + r * width<T>, *const g = x.g + r * width<T>;
   Batch<T> shift = zero, divisor = one;
   if (softmax || x.normaliser != Normaliser::none) {
-    const ShortRow<T> row = few_weights(x, tile, r, true);
+    const ShortRow<T> row = few_weights(x, tile, r);
     divisor = summed ? row.sum : row.seen;
     if (summed) {
       const Batch<T> dot = few_sum<T>(keys, pitch, [&](Batch<T> lane, int64_t at) LAMINA_INLINE_LAMBDA {
@@ -285,14 +300,24 @@ __attribute__((noinline)) void few_backward_tile(const FewQueries<T>& x, int64_t
   const FewTile<T> tile(x, i0, registers);
   tile.transpose(x.d, x.query_factor, x.q, x.q_t);
   tile.transpose(x.d_v, T(1), x.d_o, x.do_t);
-  tile.keys_by_lanes(x.d, x.k, x.q_t, x.s);
-  tile.keys_by_lanes(x.d_v, x.v, x.do_t, x.g);
+  tile.keys_by_lanes(x.d, x.k, x.q_t, x.s, Finish::nothing);
+  tile.keys_by_lanes(x.d_v, x.v, x.do_t, x.g, Finish::nothing);
   tile.hide(x.map == Map::softmax ? -Numbers<T>::infinity : T(0), x.s);
   tile.hide(T(0), x.g);
   for (int r = 0; r < registers; ++r) few_gradient(x, tile, r);
-  if (x.dq) few_product(tile.lanes_by_features(x.d, x.g, x.k_rows, x.k_row, x.dq, x.dq_row, finite));
-  if (x.dk) few_product(tile.keys_by_features(x.d, x.g, x.q_rows, x.q_row, x.dk, x.dk_row));
-  if (x.dv) few_product(tile.keys_by_features(x.d_v, x.s, x.d_o_rows, x.d_o_row, x.dv, x.dv_row));
+  if (x.dq) {
+    FewProduct<T> p = tile.lanes_by_features(x.d, x.g, x.k_rows, x.k_row, x.dq, x.dq_row, finite);
+    p.finish = Finish::factor, p.by = &x.dq_factor;
+    few_product(p);
+  }
+  const bool last = x.whole && x.last && i0 + tile.queries == x.queries;
+  const auto add = [&](FewProduct<T> p, const T* factor) {
+    p.accumulate = !(x.whole && x.first && i0 == 0);
+    if (last && factor) p.finish = Finish::factor, p.by = factor;
+    few_product(p);
+  };
+  if (x.dk) add(tile.keys_by_features(x.d, x.g, x.q_rows, x.q_row, x.dk, x.dk_row), &x.dk_factor);
+  if (x.dv) add(tile.keys_by_features(x.d_v, x.s, x.d_o_rows, x.d_o_row, x.dv, x.dv_row), nullptr);
 }
 
 // tile(i0, registers) for all queries: two registers share what is read of the keys, but with a band one sees less in vain.

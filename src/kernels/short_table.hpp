@@ -68,8 +68,13 @@ struct FewQueries {
   T *do_t, *g;                          // room: [d_v, 2 entries], as s
   const T *q_rows, *k_rows, *d_o_rows;  // not read where the product is not wanted
   int64_t q_row, k_row, d_o_row;
-  T *dq, *dk, *dv;  // dS K; dS^T Q and P^T dO added to what is there; nullptr: not wanted
+  T *dq, *dk, *dv;  // dq_factor dS K; dS^T Q and P^T dO added to what is there; nullptr: not wanted
   int64_t dq_row, dk_row, dv_row;
+  T dq_factor;
+  // Every query sees every key: the first of the heads that share keys adds dS^T Q and P^T dO to 0 and not to what is there,
+  // and the last multiplies all of dk by dk_factor.
+  bool whole, first, last;
+  T dk_factor;
 };
 
 template <class T>
