@@ -23,15 +23,19 @@ std::vector<Column> columns_in(const Json& json) {
   return columns;
 }
 
-// [crossings, 5]: value, step, time, before, after.
-std::vector<Crossing> crossings_in(const Json& signals, const std::vector<double>& values) {
-  if (values.size() != 5 * signals.size()) throw std::runtime_error("crossings do not fit their names");
+// values [crossings, 4]: value, step, before, after; times [crossings], or null in files of versions that found none between steps.
+std::vector<Crossing> crossings_in(const Json& signals, const std::vector<double>& values, const std::vector<double>* times) {
+  if (values.size() != 4 * signals.size() || (times && times->size() != signals.size()))
+    throw std::runtime_error("crossings do not fit their names");
   std::vector<Crossing> crossings;
   for (size_t i = 0; i < signals.size(); ++i) {
-    const double* const v = &values[5 * i];
+    const double* const v = &values[4 * i];
     const double step = v[1];
     if (!(step >= -1 && step <= 0x1p53)) throw std::runtime_error("a crossing has no step");
-    crossings.push_back({signals.at(i), v[0], static_cast<int64_t>(step), v[2], v[3], v[4]});
+    Crossing crossing{.signal = signals.at(i), .value = v[0], .step = static_cast<int64_t>(step), .before = v[2], .after = v[3]};
+    if (times) crossing.time = (*times)[i];
+    else if (step >= 0) crossing.time = step;
+    crossings.push_back(std::move(crossing));
   }
   return crossings;
 }
@@ -74,12 +78,16 @@ void Ensemble::save(const std::string& path) const {
       if (fresh) columns.push_back(std::move(list));
       json["columns"] = place->second;
       tensors.emplace("trajectory_" + std::to_string(i), m.trajectory->values());
-      std::vector<double> crossings;
+      std::vector<double> crossings, times;
       for (const Crossing& crossing : m.crossings) {
         json["crossings"].push_back(crossing.signal);
-        crossings.insert(crossings.end(), {crossing.value, static_cast<double>(crossing.step), crossing.time, crossing.before, crossing.after});
+        crossings.insert(crossings.end(), {crossing.value, static_cast<double>(crossing.step), crossing.before, crossing.after});
+        times.push_back(crossing.time);
       }
-      if (!crossings.empty()) tensors.emplace("crossings_" + std::to_string(i), std::move(crossings));
+      if (!crossings.empty()) {
+        tensors.emplace("crossings_" + std::to_string(i), std::move(crossings));
+        tensors.emplace("crossing_times_" + std::to_string(i), std::move(times));
+      }
     }
     members.push_back(std::move(json));
   }
@@ -124,7 +132,11 @@ std::unique_ptr<Ensemble> Ensemble::load(const std::string& path, std::shared_pt
         if (values.size() % trajectory->columns().size() != 0) throw std::runtime_error("a trajectory does not fit its columns");
         trajectory->assign(std::move(values));
         member.trajectory = std::move(trajectory);
-        if (json.contains("crossings")) member.crossings = crossings_in(json.at("crossings"), tensors.at("crossings_" + std::to_string(i)));
+        if (json.contains("crossings")) {
+          const auto times = tensors.find("crossing_times_" + std::to_string(i));
+          member.crossings = crossings_in(json.at("crossings"), tensors.at("crossings_" + std::to_string(i)),
+                                          times == tensors.end() ? nullptr : &times->second);
+        }
       }
       member.text = json.at("text");
       member.status = static_cast<lamina_status>(integer_in(json, "status", INT32_MIN, INT32_MAX));

@@ -51,7 +51,8 @@ Saved Trainer::saved() const {
   for (const Course& course : courses_) courses.insert(courses.end(), course.numbers.begin(), course.numbers.end());
   return {std::move(run),
           {{"parameters", model_->parameters()}, {"optimiser", optimiser_->state()}, {"trajectory", trajectory_->values()},
-           {"courses", std::move(courses)}, {"crossings", crossings_->state()}, {"stop_rules", stop_rules_.state()}}};
+           {"courses", std::move(courses)}, {"crossings", crossings_->state()},
+           {"crossing_times", crossings_->times()}, {"stop_rules", stop_rules_.state()}}};
 }
 
 std::unique_ptr<Trainer> Trainer::load(const std::string& path, std::shared_ptr<const Task> task) {
@@ -111,6 +112,11 @@ std::unique_ptr<Trainer> Trainer::restored(const Saved& saved, std::shared_ptr<c
         if (!(step >= -1 && step <= static_cast<double>(trainer->step_)))
           throw std::runtime_error("it has a crossing at a step that was not made");
     trainer->crossings_->set_state(crossings);
+    if (tensors.contains("crossing_times")) {
+      const auto& times = tensors.at("crossing_times");
+      if (times.size() * Crossings::state_size != crossings.size()) throw std::runtime_error("its crossings have not a moment each");
+      trainer->crossings_->set_times(times);
+    }
     trainer->stop_rules_.set_state(rules);
   }
   if (tensors.contains("courses")) {  // nor these

@@ -172,7 +172,7 @@ std::vector<double> Crossings::times_of(const std::vector<size_t>& crossed, int6
 std::vector<double> Crossings::state() const {
   std::vector<double> state;
   for (size_t i = 0; i < all_.size(); ++i)
-    state.insert(state.end(), {static_cast<double>(all_[i].step), all_[i].time, all_[i].before, all_[i].after, sources_[i].side,
+    state.insert(state.end(), {static_cast<double>(all_[i].step), all_[i].before, all_[i].after, sources_[i].side,
                                sources_[i].last, static_cast<double>(sources_[i].seen)});
   return state;
 }
@@ -180,10 +180,21 @@ std::vector<double> Crossings::state() const {
 void Crossings::set_state(const std::vector<double>& state) {
   for (size_t i = 0; i < all_.size(); ++i) {
     const double* s = &state[state_size * i];
-    all_[i].step = static_cast<int64_t>(s[0]), all_[i].time = s[1], all_[i].before = s[2], all_[i].after = s[3];
-    sources_[i].side = s[4], sources_[i].last = s[5], sources_[i].seen = static_cast<int64_t>(s[6]);
+    all_[i].step = static_cast<int64_t>(s[0]), all_[i].before = s[1], all_[i].after = s[2];
+    if (all_[i].step >= 0) all_[i].time = s[0];
+    sources_[i].side = s[3], sources_[i].last = s[4], sources_[i].seen = static_cast<int64_t>(s[5]);
     open_ -= all_[i].step >= 0;
   }
+}
+
+std::vector<double> Crossings::times() const {
+  std::vector<double> times;
+  for (const Crossing& crossing : all_) times.push_back(crossing.time);
+  return times;
+}
+
+void Crossings::set_times(const std::vector<double>& times) {
+  for (size_t i = 0; i < all_.size(); ++i) all_[i].time = times[i];
 }
 
 }  // namespace lamina

@@ -53,9 +53,11 @@ class Crossings {
   bool look(int64_t step, Moments& now);
 
   // What must be kept to go on: state_size numbers a crossing.
-  static constexpr size_t state_size = 7;
+  static constexpr size_t state_size = 6;
   std::vector<double> state() const;
-  void set_state(const std::vector<double>& state);
+  void set_state(const std::vector<double>& state);  // moments are the steps, until set_times
+  std::vector<double> times() const;
+  void set_times(const std::vector<double>& times);
 
  private:
   struct Source {

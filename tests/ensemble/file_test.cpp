@@ -2,6 +2,7 @@
 #include <fstream>
 
 #include "ensemble/ensembles.hpp"
+#include "train/tensor_file.hpp"
 
 namespace lamina::tests {
 namespace {
@@ -37,6 +38,26 @@ TEST(EnsembleFile, KeepsWhatEndedAndTheRestGoesOnToTheSameBits) {
   EXPECT_NE(ensemble->member(4).text.find("dimension is 2"), std::string::npos) << ensemble->member(4).text;
   expect_same_bits(*table_of(*whole), *table_of(*ensemble), "whole and resumed");
   for (const char* column : {"loss", "alpha_0"}) expect_same_bits(*times_of(*whole, column, {}), *times_of(*ensemble, column, {}), column);
+}
+
+TEST(EnsembleFile, HasMomentsOfFlowAndInFilesWithoutThemSteps) {
+  const auto flow = ensemble_of("in_context_convergence", "features=5 prompt_length=inf optimiser=flow probes=none crossings=loss=0.2,loss=1e-9 steps=40",
+                                {{"step_size", "10,20"}});
+  ASSERT_EQ(flow->run(), LAMINA_OK);
+  flow->save("moments.safetensors");
+  const auto times = [](const Ensemble& ensemble) { return times_of(ensemble, "loss", {}); };
+  expect_same_bits(*times(*flow), *times(*Ensemble::load("moments.safetensors", nullptr)), "saved");
+  Tensors tensors;
+  const Json run = read_tensor_file("moments.safetensors", "lamina-ensemble-1", tensors);
+  ASSERT_EQ(tensors.erase("crossing_times_0") + tensors.erase("crossing_times_1"), 2u);
+  write_tensor_file("moments.safetensors", "lamina-ensemble-1", run, tensors);
+  const auto old = Ensemble::load("moments.safetensors", nullptr);
+  for (int64_t i = 0; i < 2; ++i) {
+    const Crossing &with = flow->member(i).crossings[0], &without = old->member(i).crossings[0];
+    EXPECT_LT(with.time, static_cast<double>(with.step));
+    EXPECT_EQ(without.time, static_cast<double>(with.step));
+    EXPECT_TRUE(std::isnan(old->member(i).crossings[1].time));
+  }
 }
 
 // Stopped again and again before any member has ended, each time saved and read: only from where they were can they get to the end.

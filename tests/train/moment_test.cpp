@@ -12,6 +12,7 @@
 #include "theory/regression_population.hpp"
 #include "theory/rotation_population.hpp"
 #include "theory/theory.hpp"
+#include "train/tensor_file.hpp"
 
 namespace lamina::tests {
 namespace {
@@ -119,6 +120,23 @@ TEST(Moments, OfARunInPartsAreTheWhole) {
     }
     EXPECT_GE(found, 2) << line;
   }
+}
+
+// Checkpoints of versions that had steps alone.
+TEST(Moments, OfAFileWithoutThemAreItsSteps) {
+  const std::string path = "moment_test_old_" + std::to_string(getpid()) + ".safetensors";
+  const Experiment run("features=5 prompt_length=inf step_size=20 steps=40 optimiser=flow probes=none crossings=loss=0.2,loss=1e-9",
+                       "in_context_convergence");
+  run.trainer->save(path);
+  Tensors tensors;
+  const Json content = read_tensor_file(path, "lamina-checkpoint-1", tensors);
+  ASSERT_EQ(tensors.erase("crossing_times"), 1u);
+  write_tensor_file(path, "lamina-checkpoint-1", content, tensors);
+  const auto old = Trainer::load(path, nullptr);
+  unlink(path.c_str());
+  EXPECT_LT(run.trainer->crossings()[0].time, static_cast<double>(run.trainer->crossings()[0].step));
+  EXPECT_EQ(old->crossings()[0].time, static_cast<double>(run.trainer->crossings()[0].step));
+  EXPECT_TRUE(std::isnan(old->crossings()[1].time));
 }
 
 // A way of given pieces on which the loss is a given function of the time in steps.
