@@ -302,8 +302,10 @@ __attribute__((noinline)) void few_backward_tile(const FewQueries<T>& x, int64_t
   tile.transpose(x.d_v, T(1), x.d_o, x.do_t);
   tile.keys_by_lanes(x.d, x.k, x.q_t, x.s, Finish::nothing);
   tile.keys_by_lanes(x.d_v, x.v, x.do_t, x.g, Finish::nothing);
-  tile.hide(x.map == Map::softmax ? -Numbers<T>::infinity : T(0), x.s);
-  tile.hide(T(0), x.g);
+  if (x.normaliser == Normaliser::row_sum) {  // else few_gradient clears what is not seen, and no sum reads it
+    tile.hide(x.map == Map::softmax ? -Numbers<T>::infinity : T(0), x.s);
+    tile.hide(T(0), x.g);
+  }
   for (int r = 0; r < registers; ++r) few_gradient(x, tile, r);
   if (x.dq) {
     FewProduct<T> p = tile.lanes_by_features(x.d, x.g, x.k_rows, x.k_row, x.dq, x.dq_row, finite);
