@@ -42,13 +42,37 @@ def functions(disassembly):
     return found
 
 
+def jump(mnemonic, operands):
+    """Where an instruction may jump to, or None."""
+    target = re.match(r"^([0-9a-f]+)\b", operands) if mnemonic.startswith("j") else None
+    return int(target.group(1), 16) if target else None
+
+
+def comes_round(body):
+    """Whether control that begins at the first line can come to the last without leaving: a branch laid out further on that jumps back
+    to where it was left is no loop."""
+    at = {line[0]: i for i, line in enumerate(body)}
+    seen, ahead = set(), [0]
+    while ahead:
+        i = ahead.pop()
+        if i in seen or i >= len(body):
+            continue
+        seen.add(i)
+        _, mnemonic, operands = body[i]
+        if not mnemonic.startswith(("jmp", "ret")):
+            ahead.append(i + 1)
+        if (target := at.get(jump(mnemonic, operands))) is not None:
+            ahead.append(target)
+    return len(body) - 1 in seen
+
+
 def inner_loops(code):
-    """The bodies of backward jumps that hold no other backward jump."""
+    """The bodies of backward jumps that close a loop and hold no other such."""
     loops = []
     for address, mnemonic, operands in code:
-        target = re.match(r"^([0-9a-f]+)\b", operands)
-        if mnemonic.startswith("j") and target and code[0][0] <= int(target.group(1), 16) <= address:
-            loops.append((int(target.group(1), 16), address))
+        target = jump(mnemonic, operands)
+        if target is not None and code[0][0] <= target <= address and comes_round([line for line in code if target <= line[0] <= address]):
+            loops.append((target, address))
     innermost = [(a, b) for a, b in loops if not any((c, d) != (a, b) and a <= c and d <= b for c, d in loops)]
     return [[line for line in code if a <= line[0] <= b] for a, b in innermost]
 
@@ -119,6 +143,9 @@ def self_check():
     noticed(tile("vfmadd231pd %zmm3,%zmm4,%zmm6", "vmovapd %zmm6,0x40(%rsp)"), "a sum stored on the stack")
     noticed(tile("vfmadd231pd 0x40(%rsp),%zmm4,%zmm6"), "a factor read from the stack")
     accepted(tile("vfmadd231pd 0x40(%rbp),%zmm4,%zmm6"), "a factor read through a pointer")
+    aside = ("vfmadd231pd %zmm3,%zmm4,%zmm6", "jne    11 <x>", "je     16 <x>", "vmovupd %zmm6,(%rax)", "ret", "vmulpd %zmm3,%zmm6,%zmm6", "jmp    14 <x>")
+    accepted(tile(*aside), "a branch that lies further on and jumps back")
+    noticed(tile(*aside[:4], "jmp    16 <x>", *aside[5:]), "a loop through it")
     noticed(faults("0000000000000010 <main>:\n  10:\tret\n"), "an object without tiles")
 
 
