@@ -2,6 +2,7 @@
 """Sampled training of in-context convergence, new prompts at every step: lamina beside PyTorch, interleaved, sampling included.
 
 usage: sampled.py ROOT LIBRARY [--features 10 20 32] [--batches 256 1024] [--threads 1 2] [--rounds 5] [--clock wall|cpu]
+       [--peers natural lookup counts]
 ROOT is a folder of make-root.sh. Each round times every competitor once, in rotating order, on the same number of steps; ratios are
 taken within a round, and the table has medians. Both sides must have learnt the same: the mean of diag Q after 1000 steps agrees to
 2 %. lamina computes in float64, PyTorch in float32. --clock cpu counts processor time, for a machine that others use too.
@@ -83,7 +84,7 @@ def compare(arguments, batch, features, threads):
     os.makedirs(arguments.root + folder, exist_ok=True)
     shutil.copy(f"{HERE}/sampled_peers.py", arguments.root + folder)
     all_of = [Lamina(arguments.library, batch, features, threads)]
-    all_of += [Peer(arguments.root, folder, name, batch, features, threads) for name in PEERS]
+    all_of += [Peer(arguments.root, folder, name, batch, features, threads) for name in arguments.peers]
     learnt = {competitor.name: competitor.measure(1000 if competitor.name != "natural" else STEPS)["diagonal"] for competitor in all_of}
     seconds = {competitor.name: [] for competitor in all_of}
     for turn in range(arguments.rounds):
@@ -111,6 +112,7 @@ def main():
     parser.add_argument("--batches", nargs="+", type=int, default=[256, 1024])
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=PEERS)
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     arguments = parser.parse_args()
     arguments.root = os.path.abspath(arguments.root)
