@@ -42,7 +42,7 @@ TEST_P(Normals, OfHalvesAreThoseOfTheirWords) {
     for (const int64_t first : {0, 1, 3}) {
       std::vector<uint64_t> words(static_cast<size_t>((first + n + 1) / 2 * lanes)), whole;
       for (uint64_t& word : words) word = random_();
-      if (n > 1) words[lanes * 2 - 1] = 0, words[lanes * 2 - 2] = ~uint64_t{0};
+      if (words.size() >= 2 * lanes) words[lanes * 2 - 1] = 0, words[lanes * 2 - 2] = ~uint64_t{0};
       for (int64_t half = first; half < first + n; ++half)
         for (int64_t l = 0; l < lanes; ++l)
           whole.push_back((words[static_cast<size_t>(half / 2 * lanes + l)] >> half % 2 * 32) << 32 | uint64_t{1} << 31);
