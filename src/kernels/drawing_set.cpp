@@ -25,14 +25,6 @@ LAMINA_INLINE Number sqrt(Number x) {
 #endif
 }
 
-LAMINA_INLINE Bits<double> load_bits(const uint64_t* p) {
-#if defined(LAMINA_ARCH)
-  return {Native<uint64_t>::load_unaligned(p)};
-#else
-  return {*p};
-#endif
-}
-
 // The elements of x where mask holds, one after the other from p on, and how many they are; what follows them, up to a register in all,
 // is overwritten.
 LAMINA_INLINE int64_t pack(Mask<double> mask, Bits<double> x, uint64_t* p) {
@@ -90,7 +82,7 @@ LAMINA_INLINE void invert(int64_t count, double* q, double* y) {
   uint64_t tail[most + wide], place[most + wide], order[step];
   for (int64_t l = 0; l < step; ++l) order[l] = static_cast<uint64_t>(l);
   for (int64_t l = 0; l < wide; ++l) q[count + l] = 0;  // central
-  Bits<double> at = load_bits(order);
+  Bits<double> at = load_bits<double>(order);
   int64_t tails = 0;
   for (int64_t i = 0; i < count; i += wide) {
     const Wide x = each([&](int g) LAMINA_INLINE_LAMBDA { return load(q + i + g * step); }), inner = InverseNormal::central(x, Constants());
@@ -107,7 +99,7 @@ LAMINA_INLINE void invert(int64_t count, double* q, double* y) {
   for (int64_t l = 0; l < wide; ++l) tail[tails + l] = __builtin_bit_cast(uint64_t, 0.45);
   for (int64_t i = 0; i < tails; i += wide) {
     const Wide root = each([&](int g) LAMINA_INLINE_LAMBDA {
-      const Number x = batch(load_bits(tail + i + g * step));
+      const Number x = batch(load_bits<double>(tail + i + g * step));
       const Parts<double> p = split(splat(0.5) - batch(bits(x) & size));  // min(p, 1 - p), exactly, and not below 2^-53
       const Number root_of_log = sqrt(splat(0.0) - log_of_parts(p.k, p.m - splat(1.0), splat(0.0)));
       store(r + i + g * step, root_of_log);
@@ -115,7 +107,7 @@ LAMINA_INLINE void invert(int64_t count, double* q, double* y) {
     });
     const Wide outer = InverseNormal::middle(root, Constants());
     unroll<Wide::count>([&](int g) LAMINA_INLINE_LAMBDA {
-      const Bits<double> x = load_bits(tail + i + g * step);
+      const Bits<double> x = load_bits<double>(tail + i + g * step);
       store(z + i + g * step, batch((bits(outer.v[g]) & size) | (x & sign)));
     });
   }
@@ -142,7 +134,7 @@ void normals_of_halves(int64_t n, const uint64_t* words, int64_t first, double* 
     for (int64_t i = 0; i < count; ++i) {
       const int64_t half = first + done + i;
       for (int64_t l = 0; l < lanes; l += step) {
-        const Bits<double> word = load_bits(words + half / 2 * lanes + l);
+        const Bits<double> word = load_bits<double>(words + half / 2 * lanes + l);
         const Bits<double> upper = half % 2 == 0 ? (word << 32) >> 12 : (word >> 12) & splat_bits<double>(~uint64_t{0xfffff});
         store(q + i * lanes + l, centred(upper | splat_bits<double>(0x4330000000080000u)));
       }

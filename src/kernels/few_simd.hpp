@@ -258,37 +258,22 @@ __attribute__((noinline)) void few_forward_tile(const FewQueries<T>& x, int64_t 
 // P and dS of one register of lanes in place of S and G.
 template <class T>
 __attribute__((noinline)) void few_gradient(const FewQueries<T>& x, const FewTile<T>& tile, int r) {
-  const bool softmax = x.map == Map::softmax, relu = x.map == Map::relu, summed = x.normaliser == Normaliser::row_sum;
-  const Batch<T> zero = splat(T(0)), one = splat(T(1));
   const int64_t keys = tile.end - tile.base, pitch = tile.pitch;
   T *const s = x.s + r * width<T>, *const g = x.g + r * width<T>;
-  Batch<T> shift = zero, divisor = one;
-  if (softmax || x.normaliser != Normaliser::none) {
-    const ShortRow<T> row = few_weights(x, tile, r);
-    divisor = summed ? row.sum : row.seen;
-    if (summed) {
-      const Batch<T> dot = few_sum<T>(keys, pitch, [&](Batch<T> lane, int64_t at) LAMINA_INLINE_LAMBDA {
-        return fma(map_value(relu, load(s + at)), load(g + at), lane);
+  const RowGradient<T> gradient(
+      x, x.d_lse ? x.d_lse + tile.i0 + r * width<T> : nullptr, [&]() LAMINA_INLINE_LAMBDA { return few_weights(x, tile, r); },
+      [&]() LAMINA_INLINE_LAMBDA {
+        return few_sum<T>(keys, pitch, [&](Batch<T> lane, int64_t at) LAMINA_INLINE_LAMBDA {
+          return fma(map_value(x.map == Map::relu, load(s + at)), load(g + at), lane);
+        });
       });
-      shift = dot / row.sum;
-      if (relu) shift = select(row.sum == zero, zero, shift);
-      if (x.d_lse) shift = shift - load(x.d_lse + tile.i0 + r * width<T>);
-      if (softmax) divisor = one / row.sum;
-    }
-  }
   for (int64_t at = 0; at < keys * pitch; at += 4 * pitch)
     unroll<4>([&](int l) LAMINA_INLINE_LAMBDA {
-      const Batch<T> value = load(s + at + l * pitch), cotangent = load(g + at + l * pitch);
-      Slope<T> y;
-      if (softmax) {
-        y.weight = value * divisor;
-        y.gradient = y.weight * (cotangent - shift);
-      } else {
-        y = map_slope(relu, x.relu_at_zero, summed, x.normaliser != Normaliser::none, value, cotangent, shift, divisor);
-      }
+      const Slope<T> y = gradient(load(s + at + l * pitch), load(g + at + l * pitch));
       store(s + at + l * pitch, y.weight);
       store(g + at + l * pitch, y.gradient);
     });
+  const Batch<T> zero = splat(T(0));
   tile.each_ragged([&](int64_t j) LAMINA_INLINE_LAMBDA {
     store(tile.at(x.s, r, j), tile.choose(r, j, load(tile.at(x.s, r, j)), zero));
     store(tile.at(x.g, r, j), tile.choose(r, j, load(tile.at(x.g, r, j)), zero));

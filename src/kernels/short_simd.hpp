@@ -265,39 +265,54 @@ void short_forward_rows(const ShortHeads<T>& x) {
   }
 }
 
+// P and dS of a score from S (softmax: P N) and G, as one row has them: P (G - D + dlse), or w'(S) (G - D) / N.
+template <class T>
+struct RowGradient {
+  bool softmax, relu, summed, divided;
+  T relu_at_zero;
+  Batch<T> shift = splat(T(0)), divisor = splat(T(1));  // D - dlse; N, of softmax 1/N
+
+  // weights(): the row's ShortRow; dot(): its sum of P N G; d_lse: of its lanes, or nullptr.
+  template <class Options, class Weights, class Dot>
+  LAMINA_INLINE RowGradient(const Options& x, const T* d_lse, const Weights& weights, const Dot& dot)
+      : softmax(x.map == Map::softmax),
+        relu(x.map == Map::relu),
+        summed(x.normaliser == Normaliser::row_sum),
+        divided(x.normaliser != Normaliser::none),
+        relu_at_zero(x.relu_at_zero) {
+    if (!softmax && !divided) return;
+    const ShortRow<T> row = weights();
+    divisor = summed ? row.sum : row.seen;
+    if (!summed) return;
+    shift = dot() / row.sum;
+    if (relu) shift = select(row.sum == splat(T(0)), splat(T(0)), shift);
+    if (d_lse) shift = shift - load(d_lse);
+    if (softmax) divisor = splat(T(1)) / row.sum;
+  }
+  LAMINA_INLINE Slope<T> operator()(Batch<T> s, Batch<T> g) const {
+    if (!softmax) return map_slope(relu, relu_at_zero, summed, divided, s, g, shift, divisor);
+    const Batch<T> p = s * divisor;
+    return {p, p * (g - shift)};
+  }
+};
+
 template <class T, bool ragged>
 void short_gradient_row(const ShortHeads<T>& x, int64_t i, T* s, T* g) {
   constexpr int64_t w = width<T>;
   const int64_t first = x.first[i], last = x.last[i];
   if (first >= last) return;
   const Visible<T, ragged> visible{x};
-  const bool softmax = x.map == Map::softmax, relu = x.map == Map::relu, summed = x.normaliser == Normaliser::row_sum;
-  const Batch<T> zero = splat(T(0)), one = splat(T(1));
-  Batch<T> shift = zero, divisor = one;
-  if (softmax || x.normaliser != Normaliser::none) {
-    const ShortRow<T> row = short_weights<T, ragged>(x, i, s);
-    divisor = summed ? row.sum : row.seen;
-    if (summed) {
-      const Batch<T> dot = short_sum<T>(first, last, [&](Batch<T> lane, int64_t j) LAMINA_INLINE_LAMBDA {
-        return visible.choose(i, j, fma(map_value(relu, load(s + j * w)), load(g + j * w), lane), lane);
+  const RowGradient<T> gradient(
+      x, x.d_lse ? x.d_lse + i * w : nullptr, [&]() LAMINA_INLINE_LAMBDA { return short_weights<T, ragged>(x, i, s); },
+      [&]() LAMINA_INLINE_LAMBDA {
+        return short_sum<T>(first, last, [&](Batch<T> lane, int64_t j) LAMINA_INLINE_LAMBDA {
+          return visible.choose(i, j, fma(map_value(x.map == Map::relu, load(s + j * w)), load(g + j * w), lane), lane);
+        });
       });
-      shift = dot / row.sum;
-      if (relu) shift = select(row.sum == zero, zero, shift);
-      if (x.d_lse) shift = shift - load(x.d_lse + i * w);
-      if (softmax) divisor = one / row.sum;
-    }
-  }
   for (int64_t j = first; j < last; ++j) {
-    const Batch<T> value = load(s + j * w), cotangent = load(g + j * w);
-    Slope<T> y;
-    if (softmax) {
-      y.weight = value * divisor;
-      y.gradient = y.weight * (cotangent - shift);
-    } else {
-      y = map_slope(relu, x.relu_at_zero, summed, x.normaliser != Normaliser::none, value, cotangent, shift, divisor);
-    }
-    store(s + j * w, visible.choose(i, j, y.weight, zero));
-    store(g + j * w, visible.choose(i, j, y.gradient, zero));
+    const Slope<T> y = gradient(load(s + j * w), load(g + j * w));
+    store(s + j * w, visible.choose(i, j, y.weight, splat(T(0))));
+    store(g + j * w, visible.choose(i, j, y.gradient, splat(T(0))));
   }
 }
 

@@ -218,6 +218,14 @@ LAMINA_INLINE Batch<T> load(const T* p) {
 #endif
 }
 template <class T>
+LAMINA_INLINE Bits<T> load_bits(const typename Word<T>::Type* p) {
+#if defined(LAMINA_ARCH)
+  return {Native<typename Word<T>::Type>::load_unaligned(p)};
+#else
+  return {*p};
+#endif
+}
+template <class T>
 LAMINA_INLINE void store(T* p, Batch<T> x) {
 #if defined(LAMINA_ARCH)
   x.v.store_unaligned(p);
