@@ -69,31 +69,28 @@ const kernels::InstructionSet* choose(const char* isa) {
   fail(LAMINA_E_UNSUPPORTED, text);
 }
 
-// How fast each way of short sequences (short.hpp) is with all lanes at work, a key head a lane on AVX-512 being 1, as measured
-// (bench/attention); where it matters, of a register's share that the features fill.
+// How fast each way of short sequences (short.hpp) is with all lanes at work, a key head a lane being 1, as measured
+// (bench/attention): by the share of its registers that the features fill, and of how many there are.
 struct Speeds {
-  double key_heads = 1, queries, block;
+  double key_heads = 1, queries, block = 0;
 
-  Speeds(const Plan& plan, int32_t direction, bool wide, int64_t lanes) {
-    const int64_t width = std::max(plan.d, plan.d_v), head_bytes = plan.L_k * (plan.d + plan.d_v) * plan.element_bytes();
-    const bool forward = direction == LAMINA_FORWARD;
-    const bool band = plan.causal != LAMINA_CAUSAL_NONE || plan.left >= 0 || plan.right >= 0;
+  // What comes from memory comes slower by as many streams as there are lanes if heads are short, and by many passes: on AVX2
+  // forward reads K and V once for a register of queries, number by number, so a head should be in the nearest cache by then.
+  Speeds(const Plan& plan, bool forward, bool wide, int64_t lanes) {
+    const int64_t width = std::max(plan.d, plan.d_v), registers = (width + lanes - 1) / lanes;
+    const double filled = static_cast<double>(width) / static_cast<double>(registers * lanes);
+    const bool band = plan.causal != LAMINA_CAUSAL_NONE || plan.left >= 0 || plan.right >= 0, partly = width < lanes;
+    const int64_t head_bytes = plan.L_k * (plan.d + plan.d_v) * plan.element_bytes();
     const bool from_memory = plan.n * plan.H_kv * head_bytes > (int64_t{1} << 20);
-    const double filled = static_cast<double>(width) / static_cast<double>((width + lanes - 1) / lanes * lanes);
-    // What comes from memory comes slower by as many streams as there are lanes if heads are short, and by many passes.
-    if (from_memory && head_bytes <= 4096 && !(forward && band && !wide && !plan.f64)) key_heads = 0.76;
-    block = (wide ? 1 : forward ? 1.35 : 1.2) * (band ? 0.5 : 1);
-    // Forward reads K and V once for a register of queries, number by number, so a head should be in the nearest cache by then;
-    // f32 waits for memory where f64 still computes.
-    const bool waits = from_memory && wide && !plan.f64;
-    if (forward && !waits) {
-      queries = (wide ? (plan.f64 ? 1.17 : 1.3) : 1.6) * (width < lanes ? (band && !wide ? 0.6 : 0.85) : filled) *
-                (from_memory && head_bytes > 16384 ? 0.75 : 1);
-      const double square = std::min(1.0, static_cast<double>(plan.L_q) / short_tokens);  // the larger, the less is in vain
-      if (band) queries *= wide ? (plan.f64 ? 0.5 + 0.27 * square : 0.68 + 0.19 * square) : 0.9;
+    if (from_memory && head_bytes <= 4096 && (!forward || !band || plan.f64)) key_heads = wide ? 0.9 : 0.76;
+    if (wide) {  // a block is a query a lane, and more around it
+      queries = (0.6 + 0.65 * filled + (registers > 1 ? 0.1 : 0)) * (!band ? 1 : forward ? 0.78 : 0.64);
+    } else if (forward) {
+      block = band ? 0.675 : 1.35;
+      queries = 1.6 * (partly ? (band ? 0.6 : 0.85) : filled) * (from_memory && head_bytes > 16384 ? 0.75 : 1) * (band ? 0.9 : 1);
     } else {
-      queries = (wide ? (band ? 0.75 : 1.15) : (band ? 0.8 : 1.4)) * (wide && width > 2 * lanes ? 0.8 : 1) *
-                (width < lanes ? 0.85 : 1) * (wide && from_memory && width > lanes ? 0.85 : 1);
+      block = band ? 0.6 : 1.2;
+      queries = (band ? 0.8 : 1.4) * (partly ? 0.85 : 1);
     }
   }
 };
@@ -117,10 +114,9 @@ Plan::Lanes choose_lanes(const Plan& plan, int32_t direction) {
     const int64_t registers = (count + lanes - 1) / lanes;
     return static_cast<double>(count) / static_cast<double>(std::max<int64_t>(registers, 1) * lanes);
   };
-  const Speeds speed(plan, direction, wide, lanes);
+  const Speeds speed(plan, direction == LAMINA_FORWARD, wide, lanes);
   const double by_key_head = at_work(heads) * speed.key_heads, by_query = at_work(plan.L_q) * speed.queries;
-  const double by_block =
-      std::min(1.0, static_cast<double>(plan.L_q) / static_cast<double>((wide ? 2 : 4) * lanes)) * speed.block;
+  const double by_block = std::min(1.0, static_cast<double>(plan.L_q) / static_cast<double>(4 * lanes)) * speed.block;
   if (by_key_head >= std::max(by_query, by_block)) return Plan::Lanes::key_heads;
   return by_query >= by_block ? Plan::Lanes::queries : Plan::Lanes::block;
 }
