@@ -56,12 +56,16 @@ using kernels::Normaliser;
 struct Extents {
   int64_t n[4] = {};
   bool empty = true, small = false;  // no elements; none above 2^28
+  uint64_t dense[4] = {}, count = 0;  // strides with the last index fastest and nothing between; elements. Modulo 2^64.
 
   Extents() = default;
   Extents(int64_t n0, int64_t n1, int64_t n2, int64_t n3)
       : n{n0, n1, n2, n3},
         empty(n0 == 0 || n1 == 0 || n2 == 0 || n3 == 0),
-        small(static_cast<uint64_t>(n0 | n1 | n2 | n3) < uint64_t{1} << 28) {}
+        small(static_cast<uint64_t>(n0 | n1 | n2 | n3) < uint64_t{1} << 28) {
+    count = 1;
+    for (int k = 4; k-- > 0; count *= static_cast<uint64_t>(n[k])) dense[k] = count;
+  }
 };
 
 // Everything about a call but the pointers, every default resolved. Immutable: any number of threads may run it at once.
