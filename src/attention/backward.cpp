@@ -261,11 +261,9 @@ void run(const Plan& plan, const lamina_attention_arrays& arrays, char* memory) 
   const int64_t blocks = plan.blocks(), chunks = plan.chunks();
   if (plan.states_from > 0) {
     for_each_key_head(plan, [&](int64_t b, int64_t group, int slot) {
-      if (by_states(call, LAMINA_BACKWARD, b, group))
-        states_backward<T>(
-            call, {memory + static_cast<size_t>(slot) * bytes, bytes, plan.shared_states > 0 ? shared_states : nullptr}, b,
-            group, shared.dscale + (b * plan.H + group * plan.group) * blocks);
-      else
+      char* const own = memory + static_cast<size_t>(slot) * bytes;
+      double* const dscale = shared.dscale + (b * plan.H + group * plan.group) * blocks;
+      if (!states_backward<T>(call, {own, bytes, plan.shared_states > 0 ? shared_states : nullptr}, b, group, dscale))
         worker(slot).all_of(b, group);
     });
   } else if (plan.sweep == Sweep::segments) {

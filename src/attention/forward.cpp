@@ -127,10 +127,8 @@ void run(const Plan& plan, const lamina_attention_arrays& arrays, char* memory) 
       block(slot, item / blocks / plan.H, item / blocks % plan.H, item % blocks);
     });
   for_each_key_head(plan, [&](int64_t b, int64_t group, int slot) {
-    if (by_states(call, LAMINA_FORWARD, b, group))
-      return states_forward<T>(
-          call, {memory + static_cast<size_t>(slot) * bytes, bytes, plan.shared_states > 0 ? shared_states : nullptr}, b,
-          group);
+    char* const own = memory + static_cast<size_t>(slot) * bytes;
+    if (states_forward<T>(call, {own, bytes, plan.shared_states > 0 ? shared_states : nullptr}, b, group)) return;
     for (int64_t h = group * plan.group; h < (group + 1) * plan.group; ++h)
       for (int64_t index = 0; index < blocks; ++index) block(slot, b, h, index);
   });

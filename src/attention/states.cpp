@@ -7,7 +7,6 @@
 #include <cmath>
 
 #include "attention/states_blocks.hpp"
-#include "attention/states_range.hpp"
 
 namespace lamina::attention {
 namespace {
@@ -201,19 +200,7 @@ class SharedStates {
 // Of x [rows, cols]; where threads share a key head, by all of them.
 template <class T>
 Range range(const Call<T>& call, const Matrix<const T>& x, int64_t rows, int64_t cols) {
-  const auto of_rows = [&](int64_t first, int64_t count) {
-    if (x.col == 1) return Range::of(call.step.magnitudes(count, cols, x.at(first), x.row));
-    if (x.row == 1) return Range::of(call.step.magnitudes(cols, count, x.at(first), x.col));
-    kernels::Magnitudes<T> all{infinity<T>, 0};
-    for (int64_t i = first; i < first + count; ++i)
-      for (int64_t f = 0; f < cols; ++f) {
-        const T value = *x.at(i, f), size = std::isfinite(value) ? std::fabs(value) : infinity<T>;
-        if (size != 0) all.least = std::min(all.least, size);
-        all.largest = std::max(all.largest, size);
-      }
-    return Range::of(all);
-  };
-  if (call.plan.shared_states == 0) return of_rows(0, rows);
+  if (call.plan.shared_states == 0) return range_of(call, x, 0, rows, cols);
   constexpr int64_t part = 512;  // rows
   std::atomic<int> low{Range().low}, high{Range().high};
   const auto replace = [](std::atomic<int>& old, int by, auto better) {
@@ -221,11 +208,46 @@ Range range(const Call<T>& call, const Matrix<const T>& x, int64_t rows, int64_t
       if (old.compare_exchange_weak(seen, by, std::memory_order_relaxed)) return;
   };
   for_each_item(call.plan, (rows + part - 1) / part, [&](int64_t item, int) {
-    const Range here = of_rows(item * part, std::min(part, rows - item * part));
+    const Range here = range_of(call, x, item * part, std::min(part, rows - item * part), cols);
     replace(low, here.low, std::less<int>());
     replace(high, here.high, std::greater<int>());
   });
   return {low.load(std::memory_order_relaxed), high.load(std::memory_order_relaxed)};
+}
+
+template <class T>
+Ranges ranges(const Call<T>& call, int32_t direction, int64_t b, int64_t group) {
+  const Plan& plan = call.plan;
+  const Band band = call.band(b);
+  Ranges x;
+  x.k = range(call, call.of_keys(call.arrays.k, b, group), band.keys(), plan.d);
+  x.v = range(call, call.of_keys(call.arrays.v, b, group), band.keys(), plan.d_v);
+  for (int64_t h = group * plan.group; h < (group + 1) * plan.group; ++h) {
+    x.q.take(range(call, call.of_queries(call.arrays.q, b, h), band.queries(), plan.d));
+    if (direction == LAMINA_BACKWARD) x.d_o.take(range(call, call.of_queries(call.arrays.d_o, b, h), band.queries(), plan.d_v));
+  }
+  return x;
+}
+
+// by_several(all) or by_one(x) on one key head; whether its numbers allowed it. With everyone seen each of them passes one
+// thread's hands once before a result is known to be good: their sizes are found then, since to read them all beforehand costs
+// a tenth of the time.
+template <class T, class Several, class One>
+bool run_states(const Call<T>& call, int32_t direction, const StatesMemory& memory, int64_t b, int64_t group,
+                const Several& by_several, const One& by_one) {
+  const Band band = call.band(b);
+  if (std::min(band.queries(), band.keys()) < call.plan.states_from) return false;
+  const auto hold = [&](const Ranges& x) { return states_in_range<T>(call.plan, direction, band.queries(), band.keys(), x); };
+  States<T> x(call, direction, memory.threads, b, group);
+  if (memory.shared || x.has_band()) {
+    if (!hold(ranges(call, direction, b, group))) return false;
+    memory.shared ? by_several(SharedStates<T>(call, direction, memory, b, group)) : by_one(x);
+    return true;
+  }
+  Ranges seen;
+  x.measure(seen);
+  by_one(x);
+  return hold(seen);
 }
 
 }  // namespace
@@ -253,21 +275,6 @@ int64_t states_to_share(const Plan& plan) {
 }
 
 template <class T>
-bool by_states(const Call<T>& call, int32_t direction, int64_t b, int64_t group) {
-  const Plan& plan = call.plan;
-  const Band band = call.band(b);
-  if (plan.states_from == 0 || std::min(band.queries(), band.keys()) < plan.states_from) return false;
-  Ranges x;
-  x.k = range(call, call.of_keys(call.arrays.k, b, group), band.keys(), plan.d);
-  x.v = range(call, call.of_keys(call.arrays.v, b, group), band.keys(), plan.d_v);
-  for (int64_t h = group * plan.group; h < (group + 1) * plan.group; ++h) {
-    x.q.take(range(call, call.of_queries(call.arrays.q, b, h), band.queries(), plan.d));
-    if (direction == LAMINA_BACKWARD) x.d_o.take(range(call, call.of_queries(call.arrays.d_o, b, h), band.queries(), plan.d_v));
-  }
-  return states_in_range<T>(plan, direction, band.queries(), band.keys(), x);
-}
-
-template <class T>
 size_t states_bytes(const Plan& plan, int32_t direction) {
   if (plan.states_from == 0) return 0;
   Carver carver;
@@ -283,44 +290,43 @@ size_t shared_states_bytes(const Plan& plan, int32_t direction) {
 }
 
 template <class T>
-void states_forward(const Call<T>& call, const StatesMemory& memory, int64_t b, int64_t group) {
-  if (memory.shared)
-    return SharedStates<T>(call, LAMINA_FORWARD, memory, b, group)
-        .over_blocks([](States<T>& x, int64_t h, int64_t index, const T* m) { x.outputs(h, x.block(index), m); });
-  States<T> x(call, LAMINA_FORWARD, memory.threads, b, group);
-  over_blocks(call, LAMINA_FORWARD, x, x.scratch().m, [&](int64_t index, const T* m) {
-    for (int64_t h = x.first_head(); h < x.first_head() + call.plan.group; ++h) x.outputs(h, x.block(index), m);
+bool states_forward(const Call<T>& call, const StatesMemory& memory, int64_t b, int64_t group) {
+  const auto by_several = [](SharedStates<T>&& all) {
+    all.over_blocks([](States<T>& x, int64_t h, int64_t index, const T* m) { x.outputs(h, x.block(index), m); });
+  };
+  return run_states(call, LAMINA_FORWARD, memory, b, group, by_several, [&](States<T>& x) {
+    over_blocks(call, LAMINA_FORWARD, x, x.scratch().m, [&](int64_t index, const T* m) {
+      for (int64_t h = x.first_head(); h < x.first_head() + call.plan.group; ++h) x.outputs(h, x.block(index), m);
+    });
   });
 }
 
 template <class T>
-void states_backward(const Call<T>& call, const StatesMemory& memory, int64_t b, int64_t group, double* dscale) {
+bool states_backward(const Call<T>& call, const StatesMemory& memory, int64_t b, int64_t group, double* dscale) {
   const int64_t heads = call.plan.group, blocks = call.plan.blocks(), first = group * heads;
   std::fill_n(dscale, heads * blocks, 0.0);
-  if (memory.shared) {
-    SharedStates<T> all(call, LAMINA_BACKWARD, memory, b, group);
+  const auto by_several = [&](SharedStates<T>&& all) {
     all.over_blocks([&](States<T>& x, int64_t h, int64_t index, const T* m_t) {
       all.dscale(h, index) = x.query_gradients(h, x.block(index), m_t);
     });
     for (int64_t h = first; h < first + heads; ++h) dscale[(h - first) * blocks] = all.dscale_of(h);
-    return all.over_keys();
-  }
-  States<T> x(call, LAMINA_BACKWARD, memory.threads, b, group);
-  over_blocks(call, LAMINA_BACKWARD, x, x.scratch().m_t, [&](int64_t index, const T* m_t) {
-    for (int64_t h = first; h < first + heads; ++h) dscale[(h - first) * blocks] += x.query_gradients(h, x.block(index), m_t);
+    all.over_keys();
+  };
+  return run_states(call, LAMINA_BACKWARD, memory, b, group, by_several, [&](States<T>& x) {
+    over_blocks(call, LAMINA_BACKWARD, x, x.scratch().m_t, [&](int64_t index, const T* m_t) {
+      for (int64_t h = first; h < first + heads; ++h) dscale[(h - first) * blocks] += x.query_gradients(h, x.block(index), m_t);
+    });
+    over_keys(call, x);
   });
-  over_keys(call, x);
 }
 
-template bool by_states(const Call<float>&, int32_t, int64_t, int64_t);
-template bool by_states(const Call<double>&, int32_t, int64_t, int64_t);
 template size_t states_bytes<float>(const Plan&, int32_t);
 template size_t states_bytes<double>(const Plan&, int32_t);
 template size_t shared_states_bytes<float>(const Plan&, int32_t);
 template size_t shared_states_bytes<double>(const Plan&, int32_t);
-template void states_forward(const Call<float>&, const StatesMemory&, int64_t, int64_t);
-template void states_forward(const Call<double>&, const StatesMemory&, int64_t, int64_t);
-template void states_backward(const Call<float>&, const StatesMemory&, int64_t, int64_t, double*);
-template void states_backward(const Call<double>&, const StatesMemory&, int64_t, int64_t, double*);
+template bool states_forward(const Call<float>&, const StatesMemory&, int64_t, int64_t);
+template bool states_forward(const Call<double>&, const StatesMemory&, int64_t, int64_t);
+template bool states_backward(const Call<float>&, const StatesMemory&, int64_t, int64_t, double*);
+template bool states_backward(const Call<double>&, const StatesMemory&, int64_t, int64_t, double*);
 
 }  // namespace lamina::attention

@@ -26,12 +26,6 @@ int64_t least_for_states(const Plan& plan);
 // products.
 inline constexpr int64_t band_block = 32;
 
-// Whether key head `group` of sequence b is computed by states: enough queries and keys, and all numbers of Q, K, V (and dO in
-// LAMINA_BACKWARD) finite, for a state would spread an infinity to queries whose scores it makes infinite, as NaN; and
-// states_in_range (states_range.hpp).
-template <class T>
-bool by_states(const Call<T>& call, int32_t direction, int64_t b, int64_t group);
-
 // How many states of one key head are in memory at a time where several threads share it, as they do where there are fewer key
 // heads than occupy them; 0: they do not. (Plan::shared_states)
 int64_t states_to_share(const Plan& plan);
@@ -57,10 +51,13 @@ void for_each_key_head(const Plan& plan, const Body& body) {
   for (int64_t item = 0; item < plan.n * plan.H_kv; ++item) one(item, 0);
 }
 
-// All results of one key head and of the heads that read it. dscale [group, blocks]: of a head in its first place.
+// All results of one key head and of the heads that read it, or false, and the results are any: where queries or keys are too
+// few, and where a number of Q, K, V (and dO in LAMINA_BACKWARD) is not finite, for a state would spread an infinity to queries
+// whose scores it makes infinite, as NaN; or not in range (states_range.hpp). dscale [group, blocks]: of a head in its first
+// place.
 template <class T>
-void states_forward(const Call<T>& call, const StatesMemory& memory, int64_t b, int64_t group);
+bool states_forward(const Call<T>& call, const StatesMemory& memory, int64_t b, int64_t group);
 template <class T>
-void states_backward(const Call<T>& call, const StatesMemory& memory, int64_t b, int64_t group, double* dscale);
+bool states_backward(const Call<T>& call, const StatesMemory& memory, int64_t b, int64_t group, double* dscale);
 
 }  // namespace lamina::attention

@@ -2,6 +2,7 @@
 // a chunk of keys makes of one. states.cpp has the order.
 #pragma once
 #include "attention/states.hpp"
+#include "attention/states_range.hpp"
 #include "attention/tile.hpp"
 
 namespace lamina::attention {
@@ -37,7 +38,7 @@ struct StatesScratch {
     o = carver.take<T>(rows, std::max(d, d_v));
     dk = carver.take<T>(backward * keys, d);
     dv = carver.take<T>(backward * keys, d_v);
-    factor = carver.take<T>(rows);
+    factor = carver.take<T>(std::max(rows, backward * keys));
   }
 };
 
@@ -59,6 +60,9 @@ class States {
         first_head_(call, b, group * plan_.group),
         w_(carve(call.plan, direction, memory)) {}
 
+  // From here on the sizes of all numbers that add to a state or are multiplied by one are taken into `seen`.
+  void measure(Ranges& seen) { seen_ = &seen; }
+
   const Band& band() const { return first_head_.band; }
   const StatesScratch<T>& scratch() const { return w_; }
   int64_t first_head() const { return group_ * plan_.group; }
@@ -77,6 +81,10 @@ class States {
   // What keys first <= j < first + count, at most a chunk, add to M, or to M^T in LAMINA_BACKWARD: one chain.
   void key_chain(int32_t direction, int64_t first, int64_t count, T* sum) const {
     const Head<T>& x = first_head_;
+    if (seen_) {
+      seen_->k.take(range_of(call_, x.k, first, count, plan_.d));
+      seen_->v.take(range_of(call_, x.v, first, count, plan_.d_v));
+    }
     if (direction == LAMINA_FORWARD)
       outer(plan_.d, plan_.d_v, count, x.k, first, contiguous(x.v, first, count, plan_.d_v, w_.v), sum);
     else
@@ -85,6 +93,10 @@ class States {
   // What the queries of a block of one head add to R: one chain.
   void query_chain(int64_t h, const Block& block, T* sum) {
     const Head<T> head(call_, b_, h);
+    if (seen_) {
+      seen_->q.take(range_of(call_, head.q, block.i0, block.rows, plan_.d));
+      seen_->d_o.take(range_of(call_, call_.of_queries(call_.arrays.d_o, b_, h), block.i0, block.rows, plan_.d_v));
+    }
     outer(plan_.d, plan_.d_v, block.rows, head.q, block.i0, cotangent_rows(block, h), sum);
   }
 
@@ -92,6 +104,7 @@ class States {
   void outputs(int64_t h, const Block& block, const T* m) {
     const Head<T> head(call_, b_, h);
     const Matrix<T> o = call_.of_queries(call_.arrays.o, b_, h);
+    if (seen_) seen_->q.take(range_of(call_, head.q, block.i0, block.rows, plan_.d));
     call_.kernel.gemm(block.rows, plan_.d_v, plan_.d, head.q.at(block.i0), head.q.row, head.q.col, m, d_v_row_, w_.o, d_v_row_,
                       false);
     if (has_tile(block)) {
@@ -102,10 +115,7 @@ class States {
       queries_by_features<T>(call_, block, tile, tile.s, v, plan_.d_v, w_.o, d_v_row_, no_factor_, nullptr);
     }
     set_factor(block, static_cast<T>(plan_.scale));
-    const bool direct = o.col == 1;
-    call_.step.divide(block.rows, plan_.d_v, true, w_.factor, w_.o, d_v_row_, direct ? o.at(block.i0) : w_.o,
-                      direct ? o.row : d_v_row_);
-    if (!direct) put_rows(o, block.i0, block.rows, plan_.d_v, w_.o, d_v_row_, T(1));
+    put_multiplied(o, block.i0, block.rows, plan_.d_v, w_.o, d_v_row_);
     fill(o, block.i0 + block.rows, block.places - block.rows, plan_.d_v, T(0));
   }
 
@@ -129,7 +139,7 @@ class States {
           dscale += static_cast<double>(*head.q.at(block.i0 + i, f)) * static_cast<double>(w_.o[i * d_row_ + f]);
     }
     if (d_q) {
-      put_rows(d_q, block.i0, block.rows, plan_.d, w_.o, d_row_, static_cast<T>(plan_.scale));
+      put_scaled(d_q, block.i0, block.rows, plan_.d, w_.o, d_row_);
       fill(d_q, block.i0 + block.rows, block.places - block.rows, plan_.d, T(0));
     }
     return dscale;
@@ -153,11 +163,10 @@ class States {
         keys_by_features(call_, *block, tile, tile.g, q, plan_.d, w_.dk, d_row_);
         keys_by_features(call_, *block, tile, tile.s, d_o, plan_.d_v, w_.dv, d_v_row_);
       });
-    const T scale = static_cast<T>(plan_.scale);
     if (const Matrix<T> d_k = call_.of_keys(call_.arrays.d_k, b_, group_))
-      put_rows(d_k, first, last - first, plan_.d, w_.dk, d_row_, scale);
+      put_scaled(d_k, first, last - first, plan_.d, w_.dk, d_row_);
     if (const Matrix<T> d_v = call_.of_keys(call_.arrays.d_v, b_, group_))
-      put_rows(d_v, first, last - first, plan_.d_v, w_.dv, d_v_row_, scale);
+      put_scaled(d_v, first, last - first, plan_.d_v, w_.dv, d_v_row_);
   }
 
   // Those that no query sees.
@@ -207,6 +216,16 @@ class States {
                                                                         : numerator;
     }
   }
+  // Rows of x, times the factors of a block, or the scale, into a result.
+  void put_multiplied(const Matrix<T>& y, int64_t first, int64_t rows, int64_t cols, T* x, int64_t x_row) const {
+    const bool direct = y.col == 1;
+    call_.step.divide(rows, cols, true, w_.factor, x, x_row, direct ? y.at(first) : x, direct ? y.row : x_row);
+    if (!direct) put_rows(y, first, rows, cols, x, x_row, T(1));
+  }
+  void put_scaled(const Matrix<T>& y, int64_t first, int64_t rows, int64_t cols, T* x, int64_t x_row) const {
+    std::fill_n(w_.factor, rows, static_cast<T>(plan_.scale));
+    put_multiplied(y, first, rows, cols, x, x_row);
+  }
   void scores(const Head<T>& head, const Block& block, const Tile<T>& tile) const {
     keys_by_queries<T>(call_, block, tile, plan_.d, head.k, w_.q_t, T(0), {}, tile.s, nullptr);
   }
@@ -235,6 +254,7 @@ class States {
   const StatesScratch<T> w_;
   const int64_t d_row_ = kernels::padded(plan_.d), d_v_row_ = kernels::padded(plan_.d_v);  // rows of sums and states
   const T* const no_factor_[block_panels] = {};
+  Ranges* seen_ = nullptr;
 };
 
 }  // namespace lamina::attention

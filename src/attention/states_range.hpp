@@ -35,6 +35,21 @@ struct Ranges {
   Range q, k, v, d_o;
 };
 
+// Of rows of x.
+template <class T>
+Range range_of(const Call<T>& call, const Matrix<const T>& x, int64_t first, int64_t rows, int64_t cols) {
+  if (x.col == 1) return Range::of(call.step.magnitudes(rows, cols, x.at(first), x.row));
+  if (x.row == 1) return Range::of(call.step.magnitudes(cols, rows, x.at(first), x.col));
+  kernels::Magnitudes<T> all{infinity<T>, 0};
+  for (int64_t i = first; i < first + rows; ++i)
+    for (int64_t f = 0; f < cols; ++f) {
+      const T value = *x.at(i, f), size = std::isfinite(value) ? std::fabs(value) : infinity<T>;
+      if (size != 0) all.least = std::min(all.least, size);
+      all.largest = std::max(all.largest, size);
+    }
+  return Range::of(all);
+}
+
 template <class T>
 bool states_in_range(const Plan& plan, int32_t direction, int64_t queries, int64_t keys, const Ranges& x) {
   using Limits = std::numeric_limits<T>;
