@@ -84,7 +84,10 @@ __attribute__((noinline)) void few_product(const FewProduct<T>& p) {
   constexpr int64_t w = width<T>;
   int64_t col = 0, first = 0, pairs = 0;  // columns < pairs have rows < first
   if (!p.apart)
-    for (; pairs + 2 * w <= p.cols; pairs += 2 * w) first = few_rows<4, 2>(p, 0, pairs);
+    for (; pairs + 2 * w <= p.cols; pairs += 2 * w) {
+      first = w * sizeof(T) == 64 ? few_rows<8, 2>(p, 0, pairs) : 0;  // sixteen sums fit the registers of AVX-512
+      first = few_rows<4, 2>(p, first, pairs);
+    }
   if (first == p.rows) col = pairs;
   for (; col + w <= p.cols; col += w) few_column(p, col < pairs ? first : 0, col);
   if (col < p.cols) few_column(p, 0, col, Tail<T>(p.cols - col));
@@ -212,8 +215,11 @@ LAMINA_INLINE ShortRow<T> few_weights(const FewQueries<T>& x, const FewTile<T>& 
   const int64_t keys = tile.end - tile.base, pitch = tile.pitch;
   ShortRow<T> row{splat(-Numbers<T>::infinity), splat(T(0)), tile.last[r] - tile.first[r]};
   if (x.map == Map::softmax) {
+    Batch<T> m[4];  // four chains: a maximum is the same in any order, but for the sign of 0, which no result shows
+    unroll<4>([&](int l) LAMINA_INLINE_LAMBDA { m[l] = row.m; });
     for (int64_t at = 0; at < keys * pitch; at += 4 * pitch)
-      unroll<4>([&](int l) LAMINA_INLINE_LAMBDA { row.m = greater(load(s + at + l * pitch), row.m); });
+      unroll<4>([&](int l) LAMINA_INLINE_LAMBDA { m[l] = greater(load(s + at + l * pitch), m[l]); });
+    row.m = greater(greater(m[0], m[1]), greater(m[2], m[3]));
     const Batch<T> point = reference_point(row.m);
     row.sum = few_sum<T>(keys, pitch, [&](Batch<T> lane, int64_t at) LAMINA_INLINE_LAMBDA {
       const Batch<T> p = exp2(load(s + at) - point);

@@ -192,7 +192,13 @@ LAMINA_INLINE ShortRow<T> short_weights(const ShortHeads<T>& x, int64_t i, T* s)
   ShortRow<T> row{splat(-Numbers<T>::infinity), zero, splat(static_cast<T>(last > first ? last - first : 0))};
   if constexpr (ragged) row.seen = load(x.lane_last + i * w) - load(x.lane_first + i * w);
   if (x.map == Map::softmax) {
-    for (int64_t j = first; j < last; ++j) row.m = visible.choose(i, j, greater(load(s + j * w), row.m), row.m);
+    Batch<T> m[4];  // four chains: a maximum is the same in any order, but for the sign of 0, which no result shows
+    unroll<4>([&](int l) LAMINA_INLINE_LAMBDA { m[l] = row.m; });
+    for (int64_t j = first; j < last; j += 4)
+      unroll<4>([&](int l) LAMINA_INLINE_LAMBDA {
+        if (j + l < last) m[l] = visible.choose(i, j + l, greater(load(s + (j + l) * w), m[l]), m[l]);
+      });
+    row.m = greater(greater(m[0], m[1]), greater(m[2], m[3]));
     const Batch<T> point = reference_point(row.m);
     row.sum = short_sum<T>(first, last, [&](Batch<T> lane, int64_t j) LAMINA_INLINE_LAMBDA {
       const Batch<T> p = visible.choose(i, j, exp2(load(s + j * w) - point), zero);
