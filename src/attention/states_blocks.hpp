@@ -17,7 +17,7 @@ struct StatesScratch {
   T *s, *g;           // the tile of a block: S, G
   uint8_t* visible;   // likewise
   T *o, *dk, *dv;     // sums: O or dQ of a block, dK and dV of a chunk
-  T* factor;          // scale / N or 1 / N of a block
+  T* factor;          // scale / N or 1 / N of a block, or the scale, of rows on their way into a result
 
   StatesScratch(const Plan& plan, int32_t direction, Carver& carver) {
     const int64_t d = kernels::padded(plan.d), d_v = kernels::padded(plan.d_v), rows = block_panels * panel;

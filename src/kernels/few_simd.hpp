@@ -85,7 +85,8 @@ __attribute__((noinline)) void few_product(const FewProduct<T>& p) {
   int64_t col = 0, first = 0, pairs = 0;  // columns < pairs have rows < first
   if (!p.apart)
     for (; pairs + 2 * w <= p.cols; pairs += 2 * w) {
-      first = w * sizeof(T) == 64 ? few_rows<8, 2>(p, 0, pairs) : 0;  // sixteen sums fit the registers of AVX-512
+      first = 0;
+      if constexpr (w * sizeof(T) == 64) first = few_rows<8, 2>(p, first, pairs);  // sixteen sums fit the registers of AVX-512
       first = few_rows<4, 2>(p, first, pairs);
     }
   if (first == p.rows) col = pairs;

@@ -143,6 +143,71 @@ TEST_P(AttentionArguments, Absent) {
     });
 }
 
+// The usual call is told at a glance, any other looked at array by array; a plan that may give log-sum-exps has no usual call.
+// Both take and refuse the same of random calls, in the same words.
+TEST(AttentionCall, AtAGlanceAndArrayByArray) {
+  lamina_attention_spec s = new_spec();
+  s.batch = 2, s.heads = 2, s.kv_heads = 1, s.queries = 3, s.keys = 4, s.width = 2, s.threads = 1;
+  const Plan glance = make_plan(s);
+  s.flags = LAMINA_WITH_LSE;
+  const Plan full = make_plan(s);
+  size_t needed[2] = {0, 0};  // of the plan that needs more
+  for (int k = 0; k < 2; ++k)
+    for (const Plan* plan : {&glance, &full}) {
+      size_t bytes = 0;
+      ASSERT_EQ(lamina_attention_workspace(plan->get(), k == 0 ? LAMINA_FORWARD : LAMINA_BACKWARD, &bytes), LAMINA_OK);
+      needed[k] = std::max(needed[k], bytes);
+    }
+  alignas(64) static double arena[512];  // arrays of at most 24 numbers, spread by at most 8 times that
+  std::vector<char> room(std::max(needed[0], needed[1]) + 64);
+  void* const workspace = const_cast<void*>(reinterpret_cast<const void*>((reinterpret_cast<uintptr_t>(room.data()) + 63) / 64 * 64));
+  constexpr int64_t queries[] = {2, 2, 3, 2}, keys[] = {2, 1, 4, 2};
+  Dice dice(1);
+  int taken = 0, refused = 0;
+  for (int round = 0; round < 100000; ++round) {
+    lamina_attention_arrays c;
+    ASSERT_EQ(lamina_attention_arrays_init(&c, sizeof c), LAMINA_OK);
+    const bool crowded = dice.chance(0.3);  // else each array has places of its own
+    int64_t place = 0;
+    const auto set = [&](auto& x, const int64_t (&extent)[4]) {
+      char* address = reinterpret_cast<char*>(arena + (crowded ? dice.below(200) : place));
+      place += 40;
+      if (dice.chance(0.01)) address += 1 + dice.below(8);
+      x.data = dice.chance(0.01) ? nullptr : address;
+      int64_t step = 1;
+      for (int k = 4; k-- > 0; step *= extent[k]) x.stride[k] = step;
+      if (dice.chance(0.02)) x.stride[dice.below(4)] = std::array<int64_t, 5>{0, 1, 2, 5, INT64_MAX}[static_cast<size_t>(dice.below(5))];
+    };
+    for (lamina_input* x : {&c.q, &c.d_o}) set(*x, queries);
+    for (lamina_input* x : {&c.k, &c.v}) set(*x, keys);
+    for (lamina_output* x : {&c.o, &c.d_q}) set(*x, queries);
+    for (lamina_output* x : {&c.d_k, &c.d_v}) set(*x, keys);
+    if (dice.chance(0.02)) c.d_scale = arena + dice.below(512);
+    if (dice.chance(0.01)) c.weights.data = arena;
+    if (dice.chance(0.01)) c.mask.data = arena;
+    if (dice.chance(0.01)) c.key_lengths = reinterpret_cast<const int64_t*>(arena);
+    if (dice.chance(0.01)) c.reserved = 1;
+    const int direction = static_cast<int>(dice.below(2));
+    const auto call = direction == 0 ? lamina_attention_forward : lamina_attention_backward;
+    void* memory = dice.chance(0.2) ? nullptr : workspace;
+    if (dice.chance(0.02)) memory = dice.chance(0.5) ? static_cast<char*>(workspace) + 8 : static_cast<void*>(arena);
+    const size_t bytes = dice.chance(0.01) ? 0 : needed[direction];
+    const lamina_status first = call(glance.get(), &c, memory, bytes);
+    const std::string text = first == LAMINA_OK ? "" : lamina_last_error();
+    const lamina_status second = call(full.get(), &c, memory, bytes);
+    ASSERT_EQ(first, second) << text;
+    if (first == LAMINA_OK) {
+      ++taken;
+    } else {
+      ++refused;
+      const size_t common = text.rfind("must be at least");  // the workspaces of the two plans differ in size
+      ASSERT_EQ(text.substr(0, common), std::string(lamina_last_error()).substr(0, common));
+    }
+  }
+  EXPECT_GT(taken, 10000);
+  EXPECT_GT(refused, 10000);
+}
+
 constexpr uint32_t all = LAMINA_WITH_BIAS | LAMINA_WITH_MASK | LAMINA_WITH_LSE | LAMINA_WITH_WEIGHTS | LAMINA_WITH_SCORES;
 INSTANTIATE_TEST_SUITE_P(PlainAllAndPacked, AttentionArguments, testing::Values(0u, all, all | LAMINA_WITH_OFFSETS));
 

@@ -157,9 +157,9 @@ TEST(AttentionStates, ASequenceInABatchIsTheSequenceAlone) {
 
 // One number that is not finite, or too large for a state: its key head is computed by scores, the other as if nothing were the
 // matter.
-TEST(AttentionStates, NotFiniteGoesByScores) {
+void check_not_finite(int32_t causal) {
   lamina_attention_spec s = linear({270, 300, 6, 0}, LAMINA_F64);
-  s.heads = 4, s.kv_heads = 2, s.causal = LAMINA_CAUSAL_TOP_LEFT;
+  s.heads = 4, s.kv_heads = 2, s.causal = causal;
   const Problem clean = make_problem(s, 3);
   const Outputs<double> states = run<double>(clean);
   const oracle::Real inf = std::numeric_limits<oracle::Real>::infinity();
@@ -185,6 +185,13 @@ TEST(AttentionStates, NotFiniteGoesByScores) {
         EXPECT_EQ(differing, 0);
       }
     }
+}
+TEST(AttentionStates, NotFiniteGoesByScores) {
+  check_not_finite(LAMINA_CAUSAL_TOP_LEFT);
+}
+// Where sizes are found while the states are made.
+TEST(AttentionStates, NotFiniteGoesByScoresWithEveryoneSeen) {
+  check_not_finite(LAMINA_CAUSAL_NONE);
 }
 
 constexpr oracle::Array Problem::*inputs[] = {&Problem::q, &Problem::k, &Problem::v, &Problem::d_o};
@@ -374,6 +381,35 @@ TEST(AttentionStates, OneNumberOutOfRangeIsFoundF32) {
 }
 TEST(AttentionStates, OneNumberOutOfRangeIsFoundF64) {
   check_one_number<double>();
+}
+// One that is not finite, in every place of every array: no result is left that a state has made.
+template <class T>
+void check_one_not_finite() {
+  const oracle::Real inf = std::numeric_limits<oracle::Real>::infinity(), values[] = {inf, -inf, inf - inf};
+  const Problem clean = make_problem(linear({64, 65, 7, 0}, element<T>), 9);
+  EXPECT_FALSE(same(run<T>(clean).o, by_scores<T>(clean).o));
+  EXPECT_FALSE(same(run<T>(clean).d_k, by_scores<T>(clean).d_k));
+  for (const auto array : inputs)
+    for (size_t i = 0; i < (clean.*array).size(); ++i) {
+      Problem p = clean;
+      (p.*array)[i] = values[i % 3];
+      const Outputs<T> want = by_scores<T>(p), got = run<T>(p, {.isa = lamina_isa_name(static_cast<int32_t>(i) % lamina_isa_count())});
+      for (const auto result : {&Outputs<T>::o, &Outputs<T>::d_q, &Outputs<T>::d_k, &Outputs<T>::d_v}) {
+        if (array == &Problem::d_o && result == &Outputs<T>::o) continue;  // which does not read d_o
+        int64_t differing = 0;
+        for (size_t n = 0; n < (want.*result).size(); ++n) {
+          const T x = (got.*result)[n], y = (want.*result)[n];
+          differing += std::isnan(x) ? !std::isnan(y) : x != y;
+        }
+        EXPECT_EQ(differing, 0) << "number " << i << describe(p);
+      }
+    }
+}
+TEST(AttentionStates, OneNumberNotFiniteIsFoundF32) {
+  check_one_not_finite<float>();
+}
+TEST(AttentionStates, OneNumberNotFiniteIsFoundF64) {
+  check_one_not_finite<double>();
 }
 // And by whichever thread scans it.
 TEST(AttentionStates, OneNumberOutOfRangeIsFoundByThreads) {
