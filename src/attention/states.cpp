@@ -241,7 +241,10 @@ bool run_states(const Call<T>& call, int32_t direction, const StatesMemory& memo
   States<T> x(call, direction, memory.threads, b, group);
   if (memory.shared || x.has_band()) {
     if (!hold(ranges(call, direction, b, group))) return false;
-    memory.shared ? by_several(SharedStates<T>(call, direction, memory, b, group)) : by_one(x);
+    if (memory.shared)
+      by_several(SharedStates<T>(call, direction, memory, b, group));
+    else
+      by_one(x);
     return true;
   }
   Ranges seen;

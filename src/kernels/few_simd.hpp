@@ -216,7 +216,7 @@ LAMINA_INLINE ShortRow<T> few_weights(const FewQueries<T>& x, const FewTile<T>& 
   const int64_t keys = tile.end - tile.base, pitch = tile.pitch;
   ShortRow<T> row{splat(-Numbers<T>::infinity), splat(T(0)), tile.last[r] - tile.first[r]};
   if (x.map == Map::softmax) {
-    Batch<T> m[4];  // four chains: a maximum is the same in any order, but for the sign of 0, which no result shows
+    Batch<T> m[4];  // as in short_weights
     unroll<4>([&](int l) LAMINA_INLINE_LAMBDA { m[l] = row.m; });
     for (int64_t at = 0; at < keys * pitch; at += 4 * pitch)
       unroll<4>([&](int l) LAMINA_INLINE_LAMBDA { m[l] = greater(load(s + at + l * pitch), m[l]); });
